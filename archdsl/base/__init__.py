@@ -1,0 +1,1 @@
+"""Sources, spans and diagnostics: what every stage needs to speak to the user. Imports nothing of ours."""

@@ -1,0 +1,63 @@
+"""Diagnostics as text: the line, a caret under the mistake, notes and help."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from archdsl.base.diagnostics import Diagnostic, Label
+from archdsl.base.source import Source
+
+Paint = Callable[[str, str], str]
+"""Colours a text by role: error, place, note, help."""
+
+
+def plain(text: str, role: str) -> str:
+    return text
+
+
+def _excerpt(labels: list[Label], paint: Paint, mark: str = "^") -> list[str]:
+    """The lines that the labels of one source point to, each with its marks below it; the first label is primary."""
+    source = labels[0].span.source
+    line, column = source.position(labels[0].span.start)
+    by_line: dict[int, list[tuple[int, int, str, str]]] = {}
+    for i, label in enumerate(labels):
+        row, start = source.position(label.span.start)
+        end_row, end = source.position(max(label.span.end, label.span.start + 1))
+        if end_row != row:
+            end = len(source.line(row)) + 1
+        sign = mark if i == 0 else "-"
+        by_line.setdefault(row, []).append((start, max(end, start + 1), sign, label.text))
+    width = len(str(max(by_line)))
+    out = [f"{' ' * width}{paint('-->', 'place')} {source.name}:{line}:{column}", f"{' ' * width} |"]
+    for row in sorted(by_line):
+        text = source.line(row)
+        out.append(f"{row:>{width}} | {text}".rstrip())
+        for start, end, sign, note in sorted(by_line[row], reverse=True):
+            # Tabs stay tabs, so that the mark stands under what it marks however wide they are drawn.
+            pad = "".join("\t" if c == "\t" else " " for c in text[: start - 1])
+            marks = paint(sign * (end - start), "error" if sign == mark else "place")
+            out.append(f"{' ' * width} | {pad}{marks} {note}".rstrip())
+    return out
+
+
+def _same_source(labels: tuple[Label, ...], source: Source) -> list[Label]:
+    return [label for label in labels if label.span.source is source]
+
+
+def render(diagnostic: Diagnostic, paint: Paint = plain) -> str:
+    """A diagnostic as the text a terminal shows, without a final newline."""
+    out = [f"{paint(f'error[{diagnostic.code}]', 'error')}: {diagnostic.message}"]
+    shown: list[Label] = []
+    if diagnostic.primary:
+        shown = [diagnostic.primary, *_same_source(diagnostic.secondary, diagnostic.primary.span.source)]
+        out += _excerpt(shown, paint)
+    for label in diagnostic.secondary:
+        if label not in shown:
+            out += _excerpt([label], paint, "-")
+    for note in diagnostic.notes:
+        out.append(f"{paint('note', 'note')}: {note.text}")
+        if note.label:
+            out += _excerpt([note.label], paint, "-")
+    if diagnostic.help:
+        out.append(f"{paint('help', 'help')}: {diagnostic.help}")
+    return "\n".join(out)

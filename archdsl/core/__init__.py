@@ -1,0 +1,1 @@
+"""The IR and what is measured on it. Knows neither syntax nor PyTorch."""

@@ -1,0 +1,141 @@
+"""Parameters, multiply-adds and depth, from the IR alone. The cost follows the number of distinct blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import assert_never
+
+from archdsl.core.ir import Apply, Block, Label, Layer, Loop, Network, Ref, Region, Select, Step, blocks_of, regions_of
+from archdsl.core.primitives import PRIMITIVES, parameters_of
+
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What a block or network costs, for one image."""
+
+    params: int
+    """Learned parameters; running statistics are not learned."""
+    macs: int
+    """Multiply-adds of convolutions and linear layers."""
+    depth: int
+    """Convolutions and linear layers on the longest path."""
+
+
+def measure(network: Network) -> Measure:
+    """Parameters, multiply-adds and depth of a network."""
+    return measure_block(network.root)
+
+
+def measure_block(root: Block) -> Measure:
+    """Parameters, multiply-adds and depth of a block."""
+    known: dict[int, Measure] = {}
+    for block in blocks_of(root):
+        params, macs = _costs(block.body, known)
+        depth = _Depths(known).of_region(block.body, {Ref(0, 0): 0}, 0)
+        known[id(block)] = Measure(params, macs, depth)
+    return known[id(root)]
+
+
+def _costs(region: Region, known: dict[int, Measure]) -> tuple[int, int]:
+    params = macs = 0
+    for step in region.steps:
+        p, m = _step_costs(step, known)
+        params, macs = params + p, macs + m
+    return params, macs
+
+
+def _step_costs(step: Step, known: dict[int, Measure]) -> tuple[int, int]:
+    match step:
+        case Apply(module=Layer(kind=kind, args=args)):
+            named = dict(args)
+            params = 0 if step.again else parameters_of(kind, named, step.shapes)
+            return params, PRIMITIVES[kind].macs(named, step.shapes, step.output)
+        case Apply(module=Block() as block):
+            inner = known[id(block)]
+            return (0 if step.again else inner.params), inner.macs
+        case Select():
+            return _costs(step.region, known)
+        case Loop():
+            pairs = [(run.count, _costs(run.region, known)) for run in step.runs]
+            return sum(n * p for n, (p, _) in pairs), sum(n * m for n, (_, m) in pairs)
+        case _:
+            assert_never(step)
+
+
+class _Depths:
+    """Longest paths: the depth of each value, given the depths of those before it."""
+
+    def __init__(self, known: dict[int, Measure]) -> None:
+        self.known = known
+
+    def of_region(self, region: Region, outer: dict[Ref, int], level: int) -> int:
+        depths = dict(outer)
+        for i, step in enumerate(region.steps, 1):
+            depths[Ref(level, i)] = self._of_step(step, depths, level)
+        return depths[region.output]
+
+    def _of_step(self, step: Step, depths: dict[Ref, int], level: int) -> int:
+        match step:
+            case Apply(module=Layer(kind=kind)):
+                return max(depths[r] for r in step.inputs) + PRIMITIVES[kind].is_layer
+            case Apply(module=Block() as block):
+                return max(depths[r] for r in step.inputs) + self.known[id(block)].depth
+            case Select():
+                return self.of_region(step.region, depths, level + 1)
+            case Loop(kind="sequence"):
+                depth = depths[step.input]
+                for run in step.runs:
+                    depth = self._after_run(run.region, run.count, depth, depths, level)
+                return depth
+            case Loop():
+                inner = {**depths, Ref(level + 1, 0): depths[step.input]}
+                return max(self.of_region(run.region, inner, level + 1) for run in step.runs)
+            case _:
+                assert_never(step)
+
+    def _after_run(self, region: Region, count: int, start: int, depths: dict[Ref, int], level: int) -> int:
+        """Depth after `count` iterations. An iteration is max(start + a, c), so all after the first add the same a."""
+
+        def once(depth: int) -> int:
+            return self.of_region(region, {**depths, Ref(level + 1, 0): depth}, level + 1)
+
+        first = once(start)
+        return first if count == 1 else first + (count - 1) * (once(first) - first)
+
+
+def child_name(label: Label, counters: dict[str, int], iteration: int = 0) -> str:
+    """The name of a child as PyTorch has it; `counters` numbers the elements of lists and sequences."""
+    if label.style == "plain":
+        return label.stem
+    if label.style == "index":
+        return f"{label.stem}{label.index + iteration}"
+    number = counters.get(label.stem, 0)
+    counters[label.stem] = number + 1
+    return f"{label.stem}.{number}" if label.style == "item" else str(number)
+
+
+def modules(block: Block, prefix: str = "") -> Iterator[tuple[str, Apply]]:
+    """Every named module below a block by its path, with the first application of it; each iteration is spelled out."""
+    for name, step in _children(block.body, {}, 0):
+        path = f"{prefix}{name}"
+        yield path, step
+        if isinstance(step.module, Block):
+            yield from modules(step.module, f"{path}.")
+
+
+def _children(region: Region, counters: dict[str, int], iteration: int) -> Iterator[tuple[str, Apply]]:
+    for step in region.steps:
+        if isinstance(step, Apply):
+            if step.label and not step.again:
+                yield child_name(step.label, counters, iteration), step
+        elif isinstance(step, Loop):
+            for run in step.runs:
+                for j in range(run.count):
+                    yield from _children(run.region, counters, j)
+        else:
+            for inner in regions_of(step):
+                yield from _children(inner, counters, iteration)
+
+

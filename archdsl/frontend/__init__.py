@@ -1,0 +1,1 @@
+"""From text to the IR: parse, resolve names, elaborate. Sees `base` and `core` alone."""

@@ -1,0 +1,120 @@
+"""Arguments to parameters: positional, named, rest and spread; a call may leave some for later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from archdsl.base.diagnostics import error
+from archdsl.base.diagnostics import Label as Mark
+from archdsl.base.source import Span
+from archdsl.base.suggest import did_you_mean, spoken
+from archdsl.core.primitives import PRIMITIVES, REQUIRED, Primitive, check_argument
+from archdsl.core.types import Scalar
+from archdsl.frontend.syntax import Block, Net, Param
+from archdsl.frontend.values import Choice, Template, Value, describe
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """An argument of a call, evaluated."""
+
+    name: str | None
+    value: Value
+    span: Span
+    """Where the value was written."""
+    at: Span
+    """The argument as a whole."""
+
+
+def parameters(callee: Block | Net | Primitive) -> tuple[Param, ...]:
+    """The parameters of anything that can be called."""
+    if isinstance(callee, Primitive):
+        return _primitive_params(callee.name)
+    return callee.params
+
+
+def _primitive_params(kind: str) -> tuple[Param, ...]:
+    from archdsl.base.source import Source  # the table has no source of its own
+
+    span = Span(Source("primitives", "", library=True), 0, 0)
+    return tuple(Param(span, p.name) for p in PRIMITIVES[kind].parameters)
+
+
+def bind(template: Template, given: list[Given], span: Span) -> Template:
+    """The template with further arguments. Raises ArchError for those that do not fit."""
+    callee = template.callee
+    params = parameters(callee)
+    bound = dict(template.args)
+    spans = dict(template.spans)
+    free = [p for p in params if p.name not in bound]
+    fresh: dict[str, Span] = {}
+    rest: list[Given] = []
+    for arg in given:
+        if arg.name is None:
+            param = free[0] if free else None
+            if param is None:
+                raise error("too-many-arguments", arg.at, callee=callee.name, most=_most(params), given=len(given))
+            if param.rest:
+                rest.append(arg)
+                continue
+            free.pop(0)
+        else:
+            found = next((p for p in params if p.name == arg.name), None)
+            if found is None or found.rest:
+                known = [p.name for p in params if not p.rest]
+                help = did_you_mean(arg.name, known) or (f"its parameters are {', '.join(known)}" if known else None)
+                raise error("unknown-argument", arg.at, callee=callee.name, name=arg.name, help=help)
+            param = found
+            free = [p for p in free if p is not param]
+        if param.name in fresh:
+            first = (Mark(fresh[param.name], "first here"),)
+            raise error("repeated-argument", arg.at, name=param.name, secondary=first)
+        fresh[param.name] = arg.at
+        bound[param.name] = _checked(callee, param, arg)
+        spans[param.name] = arg.span
+    if rest:
+        name = next(p.name for p in params if p.rest)
+        bound[name] = tuple(a.value for a in rest)
+        spans[name] = rest[0].span.to(rest[-1].span)
+    ordered = tuple((p.name, bound[p.name]) for p in params if p.name in bound)
+    return Template(callee, ordered, tuple(spans.items()))
+
+
+def _most(params: tuple[Param, ...]) -> str:
+    return f"{len(params)} argument{'s' if len(params) != 1 else ''}" if params else "no arguments"
+
+
+def _checked(callee: Block | Net | Primitive, param: Param, arg: Given) -> Value:
+    if isinstance(callee, Primitive):
+        row = next(p for p in callee.parameters if p.name == param.name)
+        value, expected = check_argument(row, arg.value)
+        if expected:
+            words = {"name": param.name, "callee": callee.name, "expected": expected, "found": describe(arg.value)}
+            raise error("bad-argument", arg.span, **words)
+        return value
+    optional = param.default is not None and getattr(param.default, "value", 0) is None
+    if param.choices and not (optional and arg.value is None):
+        if not (isinstance(arg.value, Choice) and arg.value.name in param.choices):
+            choices = spoken(f"`{c}`" for c in param.choices)
+            words = {"name": param.name, "callee": callee.name, "choices": choices, "found": describe(arg.value)}
+            raise error("not-a-choice", arg.span, **words)
+    return arg.value
+
+
+def missing(template: Template) -> list[str]:
+    """Parameters that have neither an argument nor a default."""
+    if isinstance(template.callee, Primitive):
+        required = [p.name for p in template.callee.parameters if p.default is REQUIRED]
+    else:
+        required = [p.name for p in template.callee.params if p.default is None and not p.rest]
+    bound = dict(template.args)
+    return [name for name in required if name not in bound]
+
+
+def primitive_args(template: Template) -> dict[str, Scalar]:
+    """The complete arguments of a primitive."""
+    assert isinstance(template.callee, Primitive)
+    bound = dict(template.args)
+    args = {p.name: bound.get(p.name, p.default) for p in template.callee.parameters}
+    template.callee.complete(args)
+    return args  # type: ignore[return-value]

@@ -1,0 +1,206 @@
+"""Regions under construction: steps, labels, and who has used what."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field, replace
+from itertools import count
+
+from archdsl.base.diagnostics import Label as Mark
+from archdsl.base.diagnostics import error
+from archdsl.base.source import Span
+from archdsl.core.ir import Apply, Label, Loop, Ref, Region, Run, Select, Step
+from archdsl.core.types import Scalar, Shape
+from archdsl.frontend.resolve import Module
+from archdsl.frontend.values import Tensor, Value
+
+_IDS = count()
+
+
+class Builder:
+    """A region under construction."""
+
+    def __init__(self, level: int, shape: Shape) -> None:
+        self.id = next(_IDS)
+        self.level = level
+        self.shape = shape
+        self.steps: list[Step] = []
+        self.spans: list[Span] = []
+        self.used: set[int] = set()
+        self.names: list[tuple[int, str]] = []
+
+    def input(self) -> Tensor:
+        return Tensor(Ref(self.level, 0), self.shape, self.id)
+
+    def add(self, step: Step, span: Span) -> Tensor:
+        self.steps.append(step)
+        self.spans.append(span)
+        return Tensor(Ref(self.level, len(self.steps)), step.output, self.id)
+
+    def close(self, output: Tensor) -> Region:
+        """The finished region. Raises ArchError if a step's result goes nowhere."""
+        if output.owner == self.id:
+            self.used.add(output.ref.index)
+        for i, span in enumerate(self.spans, 1):
+            if i not in self.used:
+                raise error("unused-value", span)
+        return Region(self.shape, tuple(self.steps), output.ref, tuple(self.names))
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """A block (or network) being elaborated: its names, and the labels taken in it."""
+
+    name: str
+    module: Module
+    values: dict[str, Value]
+    spans: dict[str, Span]
+    """Where the value of each parameter was written."""
+    depth: int
+    numbered: bool = False
+    open: dict[int, Builder] = field(default_factory=dict)
+    scalars: dict[str, Scalar] = field(default_factory=dict)
+    labels: dict[str, Span] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    """List -> number of elements so far."""
+    ranges: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
+    """Stem -> the numbers that runs of equal iterations have taken, as (start, stop)."""
+    shared: dict[str, tuple[Shape, Shape]] = field(default_factory=dict)
+    auxiliary: list[tuple[Ref, Scalar]] = field(default_factory=list)
+
+    def take(self, label: Label, span: Span) -> Label:
+        """Claim a name in this block. Raises ArchError if it is taken or out of order."""
+        if label.style == "item":
+            expected = self.counters.get(label.stem, 0)
+            if label.index != expected:
+                problem = f"element {label.index} of `{label.stem}` comes where element {expected} is due"
+                raise error("bad-label", span, problem=problem)
+            self.counters[label.stem] = expected + 1
+            if expected == 0:
+                self._claim(label.stem, span)
+            return replace(label, index=0)
+        self._claim(f"{label.stem}{label.index}" if label.style == "index" else label.stem, span)
+        return label
+
+    def _claim(self, name: str, span: Span) -> None:
+        stem, digits = re.fullmatch(r"(.*?)(\d*)", name).groups()  # type: ignore[union-attr]
+        taken = any(start <= int(digits) < stop for start, stop in self.ranges.get(stem, ())) if digits else False
+        if name in self.labels or taken:
+            first = self.labels.get(name)
+            also = (Mark(first, "first here"),) if first and first != span else ()
+            raise error("label-twice", span, name=name, secondary=also)
+        self.labels[name] = span
+
+    def skip(self, before: dict[str, int], region: Region, times: int) -> None:
+        """Count the labels of `times` further iterations that are equal to the one just elaborated."""
+        for stem, number in list(self.counters.items()):
+            self.counters[stem] = number + times * (number - before.get(stem, 0))
+        for step in _labelled(region):
+            if step.label and step.label.style == "index":
+                start = step.label.index + 1
+                self.ranges.setdefault(step.label.stem, []).append((start, start + times))
+
+
+def _labelled(region: Region) -> list[Apply]:
+    found = []
+    for step in region.steps:
+        match step:
+            case Apply():
+                found.append(step)
+            case Select():
+                found += _labelled(step.region)
+            case Loop():
+                for run in step.runs:
+                    found += _labelled(run.region)
+    return found
+
+
+def shifted(region: Region, by: int) -> Region:
+    """The region as iteration `by` of a run has it: numbers in labels move, all else stays."""
+    return replace(region, steps=tuple(_shifted(s, by) for s in region.steps))
+
+
+def _shifted(step: Step, by: int) -> Step:
+    match step:
+        case Apply(label=Label(style="index") as label):
+            return replace(step, label=replace(label, index=label.index + by))
+        case Select():
+            return replace(step, region=shifted(step.region, by))
+        case Loop():
+            return replace(step, runs=tuple(replace(r, region=shifted(r.region, by)) for r in step.runs))
+        case _:
+            return step
+
+
+def snake(name: str) -> str:
+    """A module's name after a block's.
+
+    >>> snake("BasicBlock"), snake("B"), snake("SEUnit")
+    ('basic_block', 'b', 'se_unit')
+    """
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+
+
+def name_unlabelled(region: Region, taken: set[str]) -> Region:
+    """Name the modules that the spec left without a label.
+
+    Outside loops a module takes the name of its kind, with a number where there are several; inside loops it becomes
+    an element of a list: `conv`, or `conv1` and `conv2`, or `convs.0`, `convs.1`...
+    """
+    totals: dict[str, int] = {}
+    _count_auto(region, totals)
+    if not totals:
+        return region
+    names: dict[str, list[str]] = {}
+    for stem, total in totals.items():
+        options = [stem] if total == 1 and stem not in taken else []
+        numbers = (f"{stem}{i}" for i in count(1))
+        while len(options) < total:
+            candidate = next(numbers)
+            if candidate not in taken:
+                options.append(candidate)
+        names[stem] = options
+    lists: dict[str, str] = {}
+
+    def rename(step: Step, in_loop: bool) -> Step:
+        match step:
+            case Apply(label=Label(style="plain", stem=stem, index=-1)):
+                if in_loop:
+                    if stem not in lists:
+                        plural = next(p for i in count(1) if (p := f"{stem}s{i if i > 1 else ''}") not in taken)
+                        lists[stem] = plural
+                        taken.add(plural)
+                    return replace(step, label=Label("item", lists[stem]))
+                return replace(step, label=Label("plain", names[stem].pop(0)))
+            case Select():
+                return replace(step, region=walk(step.region, in_loop))
+            case Loop():
+                return replace(step, runs=tuple(Run(r.start, r.count, walk(r.region, True)) for r in step.runs))
+            case _:
+                return step
+
+    def walk(inner: Region, in_loop: bool) -> Region:
+        return replace(inner, steps=tuple(rename(s, in_loop) for s in inner.steps))
+
+    return walk(region, False)
+
+
+def auto_label(stem: str) -> Label:
+    """The label of a module that `name_unlabelled` is yet to name."""
+    return Label("plain", stem, -1)
+
+
+def _count_auto(region: Region, totals: dict[str, int], in_loop: bool = False) -> None:
+    for step in region.steps:
+        match step:
+            case Apply(label=Label(style="plain", stem=stem, index=-1)):
+                totals[stem] = totals.get(stem, 0) + (not in_loop)
+            case Select():
+                _count_auto(step.region, totals, in_loop)
+            case Loop():
+                for run in step.runs:
+                    _count_auto(run.region, totals, True)
+            case _:
+                pass
+
+

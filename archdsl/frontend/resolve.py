@@ -1,0 +1,352 @@
+"""Names: the definitions of a file, what it imports, and the standard library; mistakes that need no evaluation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from archdsl import resources
+from archdsl.base.diagnostics import ArchError, Diagnostic, diagnose, error
+from archdsl.base.source import Source
+from archdsl.base.suggest import did_you_mean
+from archdsl.core.data import DATA_SETS, DataSet
+from archdsl.core.primitives import OPERATORS, PRIMITIVES, Primitive
+from archdsl.frontend import syntax
+from archdsl.frontend.parser import parse
+from archdsl.frontend.syntax import Block, Definition, Net
+
+Global = Block | Net | Primitive | DataSet
+
+_DEFINITION = re.compile(r"^(net|block|flow) ([A-Za-z_]\w*)\b(?! *=)", re.MULTILINE)
+_SHARED_BLOCKS = "blocks.arch"
+"""The library file whose blocks every spec sees; of the other library files a spec sees the nets."""
+
+
+@dataclass(slots=True, eq=False)
+class Module:
+    """A file and the names it sees."""
+
+    file: syntax.File
+    names: dict[str, tuple[Definition, Module]] = field(default_factory=dict)
+    """Name -> definition and the module in which it was written."""
+
+
+class Library:
+    """Loads each file once; the standard library on demand, by name."""
+
+    def __init__(self) -> None:
+        self._modules: dict[Path, Module] = {}
+        self._loading: list[Path] = []
+        self._homes: dict[int, Module] = {}
+
+    def module(self, source: Source, folder: Path | None) -> Module:
+        """The module of a text; `folder` is where its imports are looked for. Raises ArchError."""
+        module = Module(parse(source))
+        self._define(module, folder)
+        if not source.library:
+            problems = [*_Checker(self, module).problems()]
+            if problems:
+                raise ArchError(*sorted(problems, key=lambda d: d.primary.span.start if d.primary else 0))
+        return module
+
+    def load(self, path: Path, library: bool = False) -> Module:
+        """The module of a file. Raises ArchError, also where files import each other in a circle."""
+        path = path.resolve()
+        if path not in self._modules:
+            name = f"std/{path.name}" if library else _shown(path)
+            self._loading.append(path)
+            self._modules[path] = self.module(read(path, name, library), path.parent)
+            self._loading.pop()
+        return self._modules[path]
+
+    def find(self, name: str, module: Module) -> tuple[Global, Module] | None:
+        """What a name means at the top level of a module."""
+        if name in module.names:
+            return module.names[name]
+        if name in PRIMITIVES and name not in OPERATORS:
+            return PRIMITIVES[name], module
+        if name in (exported := library_index()):
+            return self.load(exported[name], library=True).names[name]
+        return (DATA_SETS[name], module) if name in DATA_SETS else None
+
+    def home(self, definition: object) -> Module | None:
+        """The module in which a definition was written."""
+        return self._homes.get(id(definition))
+
+    def known(self, module: Module) -> list[str]:
+        """Every name visible at the top level of a module."""
+        return [*module.names, *(PRIMITIVES.keys() - OPERATORS), *library_index(), *DATA_SETS]
+
+    def _define(self, module: Module, folder: Path | None) -> None:
+        problems: list[Diagnostic] = []
+        for item in module.file.items:
+            if isinstance(item, syntax.Import):
+                self._import(module, item, folder)
+            elif isinstance(item, Block | Net):
+                if item.name in module.names:
+                    problems.append(diagnose("defined-twice", item.name_span, name=item.name))
+                elif (item.name in PRIMITIVES or item.name in DATA_SETS) and not module.file.source.library:
+                    problems.append(diagnose("shadowed", item.name_span, "built in under this name", name=item.name))
+                module.names[item.name] = (item, module)
+                self._homes[id(item)] = module
+        if problems:
+            raise ArchError(*problems)
+
+    def _import(self, module: Module, item: syntax.Import, folder: Path | None) -> None:
+        text = item.path.value
+        in_library = text.startswith("std/")
+        root = resources.folder("specs") if in_library else folder
+        path = ((root or Path.cwd()) / text).resolve()
+        if path in self._loading:
+            raise error("import-cycle", item.path.span, file=text)
+        try:
+            other = self.load(path, library=in_library)
+        except ArchError as problem:
+            first = problem.diagnostics[0]
+            if first.primary is None:
+                raise ArchError(diagnose(first.key, item.path.span, name=text, reason="no such file")) from None
+            raise
+        for name in item.names:
+            found = other.names.get(name.name)
+            if found is None:
+                help = did_you_mean(name.name, other.names)
+                raise error("bad-import", name.span, file=text, name=name.name, help=help)
+            module.names[name.name] = found
+
+
+def read(path: Path, name: str, library: bool = False) -> Source:
+    """A file as a source. Raises ArchError without a span if it cannot be read."""
+    try:
+        return Source(name, path.read_text(encoding="utf-8"), library)
+    except UnicodeDecodeError:
+        raise error("not-text", None, name=name) from None
+    except OSError as problem:
+        raise error("no-file", None, name=name, reason=(problem.strerror or "unreadable").lower()) from None
+
+
+def _shown(path: Path) -> str:
+    """A path as a person would type it: relative to here where it is below."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) else str(path)
+
+
+@cache
+def library_index() -> dict[str, Path]:
+    """Name -> file of what the standard library shows to every spec. Finds the heads of definitions, parses nothing."""
+    index = {}
+    for path in sorted((resources.folder("specs") / "std").glob("*.arch")):
+        for keyword, name in _DEFINITION.findall(path.read_text(encoding="utf-8")):
+            if keyword == "net" or path.name == _SHARED_BLOCKS:
+                index[name] = path
+    return index
+
+
+class _Checker:
+    """Mistakes in a file that show without evaluation: unknown names, what is never used, what is named twice."""
+
+    def __init__(self, library: Library, module: Module) -> None:
+        self.library = library
+        self.module = module
+        self.found: list[Diagnostic] = []
+
+    def problems(self) -> list[Diagnostic]:
+        for item in self.module.file.items:
+            match item:
+                case Block() | Net():
+                    self._definition(item)
+                case syntax.NamedNet():
+                    self._on(item.on, {})
+                    self._expression(item.value, {"classes": [True]})
+                    self._statements(item.clauses, {})
+                case syntax.Import():
+                    pass
+        return self.found
+
+    def _definition(self, item: Block | Net) -> None:
+        scope: dict[str, list[bool]] = {}
+        for param in item.params:
+            if param.name in scope:
+                self.found.append(diagnose("defined-twice", param.span, name=param.name))
+            scope[param.name] = [False]
+        choices = {c: [True] for p in item.params for c in p.choices}
+        inner = {**choices, **scope}
+        if isinstance(item, Net):
+            inner["classes"] = [True]
+            self._on(item.on, inner)
+        for param in item.params:
+            if param.default and not param.choices:
+                self._expression(param.default, inner)
+        if isinstance(item, Block) and item.sequence:
+            self._expression(item.sequence, inner)
+        self._statements(item.body, inner)
+        for param in item.params:
+            if not scope[param.name][0]:
+                help = "remove it, or use it in the body"
+                self.found.append(diagnose("unused-parameter", param.span, name=param.name, owner=item.name, help=help))
+
+    def _on(self, on: syntax.On | None, scope: dict[str, list[bool]]) -> None:
+        if on is None:
+            return
+        if isinstance(on.data, syntax.Name) and on.data.name not in DATA_SETS and on.data.name not in scope:
+            name = on.data.name
+            help = did_you_mean(name, DATA_SETS) or f"the data sets are {', '.join(DATA_SETS)}"
+            self.found.append(diagnose("unknown-data", on.data.span, name=name, help=help))
+        else:
+            self._expression(on.data, scope)
+        if on.classes:
+            self._expression(on.classes, scope)
+
+    def _statements(self, statements: tuple[syntax.Statement, ...], outer: dict[str, list[bool]]) -> None:
+        scope = dict(outer)
+        mine: list[tuple[syntax.Let | syntax.Share, list[bool]]] = []
+        for statement in statements:
+            match statement:
+                case syntax.Let() | syntax.Share():
+                    self._expression(statement.value, scope)
+                    if statement.name in scope:
+                        self.found.append(diagnose("shadowed", statement.name_span, name=statement.name))
+                    used = [False]
+                    scope[statement.name] = used
+                    mine.append((statement, used))
+                case syntax.Require():
+                    self._expression(statement.condition, scope)
+                    for name in names_in_message(statement.message.value):
+                        self._name(syntax.Name(statement.message.span, name), scope)
+                case syntax.Train():
+                    pass
+                case syntax.Auxiliary():
+                    self._expression(statement.weight, scope)
+                    self._expression(statement.value, scope)
+                case syntax.Result():
+                    self._expression(statement.value, scope)
+                case syntax.Expect():
+                    pass
+        for statement, used in mine:
+            if not used[0]:
+                self.found.append(diagnose("unused-let", statement.name_span, name=statement.name))
+
+    def _name(self, name: syntax.Name, scope: dict[str, list[bool]]) -> None:
+        if name.name in scope:
+            scope[name.name][0] = True
+        elif self.library.find(name.name, self.module) is None:
+            known = [*scope, *self.library.known(self.module)]
+            self.found.append(unknown_name(name, known))
+
+    def _expression(self, expr: syntax.Expr, scope: dict[str, list[bool]]) -> None:
+        match expr:
+            case syntax.Name():
+                self._name(expr, scope)
+            case syntax.Call() | syntax.Multiply():
+                self._expression(expr.callee, scope)
+                self._arguments(expr, scope)
+            case syntax.Loop():
+                for part in (expr.count, expr.items):
+                    if part:
+                        self._expression(part, scope)
+                fresh = {n: [False] for n in (expr.index, expr.item) if n}
+                for name in fresh:
+                    if name in scope:
+                        self.found.append(diagnose("shadowed", expr.span, name=name))
+                self._statements(expr.body.body, {**scope, **fresh})
+                for name, used in fresh.items():
+                    if not used[0]:
+                        self.found.append(diagnose("unused-let", expr.span, "this loop never uses it", name=name))
+            case syntax.Group():
+                self._statements(expr.body, scope)
+            case _:
+                for child in children(expr):
+                    self._expression(child, scope)
+
+    def _arguments(self, call: syntax.Call | syntax.Multiply, scope: dict[str, list[bool]]) -> None:
+        callee = call.callee
+        while isinstance(callee, syntax.Call | syntax.Multiply):
+            callee = callee.callee
+        found = None
+        opaque = not isinstance(callee, syntax.Name) or callee.name in scope
+        if isinstance(callee, syntax.Name) and not opaque:
+            found = self.library.find(callee.name, self.module)
+        params = found[0].params if found and isinstance(found[0], Block | Net) else ()
+        positional = iter(params)
+        for arg in call.args:
+            param = next((p for p in params if p.name == arg.name), None) if arg.name else next(positional, None)
+            bare = isinstance(arg.value, syntax.Name)
+            if bare and (opaque or (param and arg.value.name in param.choices)):  # type: ignore[union-attr]
+                if arg.value.name in scope:  # type: ignore[union-attr]
+                    scope[arg.value.name][0] = True  # type: ignore[union-attr]
+                continue
+            if bare and param and param.choices and arg.value.name not in scope:  # type: ignore[union-attr]
+                continue  # not one of the choices: binding says so, and names them
+            self._expression(arg.value, scope)
+
+
+def unknown_name(name: syntax.Name, known: list[str]) -> Diagnostic:
+    """The diagnostic of a name that means nothing here."""
+    return diagnose("unknown-name", name.span, name=name.name, help=did_you_mean(name.name, known))
+
+
+def names_in_message(text: str) -> list[str]:
+    """The names inside the braces of a message.
+
+    >>> names_in_message("depth {depth} is not 6n + 4")
+    ['depth']
+    """
+    return re.findall(r"\{([A-Za-z_]\w*)\}", text)
+
+
+def children(expr: syntax.Expr) -> Iterator[syntax.Expr]:
+    """The expressions directly inside an expression; those of statements in it excluded."""
+    match expr:
+        case syntax.ListExpr():
+            yield from expr.items
+        case syntax.Attribute():
+            yield expr.owner
+        case syntax.Index():
+            yield from (expr.owner, expr.index)
+        case syntax.Call() | syntax.Multiply():
+            yield expr.callee
+            yield from (a.value for a in expr.args)
+        case syntax.Unary():
+            yield expr.operand
+        case syntax.Binary():
+            yield from (expr.left, expr.right)
+        case syntax.If():
+            yield from (expr.condition, expr.then, expr.otherwise)
+        case syntax.Chain():
+            yield from (expr.head, *expr.steps)
+        case syntax.Labelled():
+            if expr.label.index:
+                yield expr.label.index
+            yield expr.body
+        case syntax.Loop():
+            yield from (e for e in (expr.count, expr.items) if e)
+        case syntax.Join():
+            yield from expr.branches
+        case _:
+            return
+
+
+def expressions_of(statement: syntax.Statement) -> Iterator[syntax.Expr]:
+    """The expressions directly inside a statement."""
+    match statement:
+        case syntax.Let() | syntax.Share() | syntax.Result():
+            yield statement.value
+        case syntax.Require():
+            yield statement.condition
+        case syntax.Auxiliary():
+            yield from (statement.weight, statement.value)
+        case syntax.Train() | syntax.Expect():
+            return
+
+
+def any_expression(expr: syntax.Expr, test: Callable[[syntax.Expr], bool]) -> bool:
+    """Whether a test holds of an expression or of any below it, statements included."""
+    if test(expr):
+        return True
+    bodies = expr.body if isinstance(expr, syntax.Group) else expr.body.body if isinstance(expr, syntax.Loop) else ()
+    below = [*children(expr), *(e for s in bodies for e in expressions_of(s))]
+    return any(any_expression(e, test) for e in below)
+
+
