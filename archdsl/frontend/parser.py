@@ -21,7 +21,7 @@ from archdsl.frontend.syntax_errors import explain
 
 _COMMENT_OR_STRING = re.compile(r'"(?:\\.|[^"\\\n])*"|#[^\n]*')
 _BLANKS = re.compile(r"(?:[ \t\r\n\f;]|#[^\n]*)*")
-_CONTINUES = re.compile(r"->|[-+*/%,)\]}]|[=!]=|[<>]|(?:else|then|and|or)\b|$")
+_CONTINUES = re.compile(r"->|[-+*/%,)\]}]|[=!]=|[<>]|(?:else|then|and|or|on)\b|$")
 _EXPECTS_MORE = frozenset(
     "LBRACE COMMA EQUAL STAR ADD MUL COMPARE COLON MINUS __ARROW IF THEN ELSE AND OR NOT ON VBAR".split()
 )
