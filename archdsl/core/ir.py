@@ -134,7 +134,9 @@ class Block:
     named: bool
     """False for `label: { ... }` and `label: [ ... ]`, which have no definition of their own."""
     scalars: tuple[tuple[str, Scalar], ...]
-    """Arguments and compile-time lets by name: what the definition calls its numbers."""
+    """Numeric arguments by the names that the definition gives them."""
+    lets: tuple[tuple[str, Scalar], ...]
+    """Numbers that the definition computes and names."""
     defaults: tuple[tuple[str, Scalar], ...]
     """Default values of those parameters that have a constant one."""
     body: Region

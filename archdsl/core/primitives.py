@@ -50,6 +50,8 @@ class Primitive:
     """Counts towards the depth: convolutions and linear layers."""
     has_mode: bool = False
     """Behaves differently in training and evaluation."""
+    in_list: bool = True
+    """May stand in a numbered list, where everything is a module."""
     complete: Callable[[dict[str, Any]], None] = lambda args: None
     """Fills defaults that depend on other arguments."""
 
@@ -229,6 +231,7 @@ PRIMITIVES: dict[str, Primitive] = {
             "Mean over height and width: feature maps to a vector.",
             (),
             lambda args, shapes: Shape((_maps(shapes, "global pooling").channels,)),
+            in_list=False,
         ),
         Primitive("Flatten", "Feature maps to a vector.", (), lambda args, shapes: Shape((shapes[0].size,))),
         Primitive(
@@ -246,12 +249,14 @@ PRIMITIVES: dict[str, Primitive] = {
             "Every `stride`-th pixel of every row and column.",
             (Parameter("stride", "int", least=1),),
             _subsample,
+            in_list=False,
         ),
         Primitive(
             "PadChannels",
             "Appends channels of zeros up to `width`: shortcut A of residual networks (arXiv:1512.03385, section 4.2).",
             (Parameter("width", "int", least=1),),
             _pad_channels,
+            in_list=False,
         ),
         Primitive("Identity", "The input itself.", (), _unchanged),
         Primitive("add", "The sum of tensors of one shape: `a + b`.", (), _all_equal),

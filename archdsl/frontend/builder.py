@@ -60,6 +60,7 @@ class Frame:
     numbered: bool = False
     open: dict[int, Builder] = field(default_factory=dict)
     scalars: dict[str, Scalar] = field(default_factory=dict)
+    lets: dict[str, Scalar] = field(default_factory=dict)
     labels: dict[str, Span] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     """List -> number of elements so far."""

@@ -189,7 +189,7 @@ class Elaborator:
                 if param.default is not None:
                     value = self._argument(param.default, param, scope)
                 names[param.name] = frame.values[param.name] = value
-            _note_scalar(frame, param.name, names[param.name])
+            _note_scalar(frame.scalars, param.name, names[param.name])
 
     def _open(self, frame: Frame, level: int, shape: Shape) -> Builder:
         builder = Builder(level, shape)
@@ -209,8 +209,8 @@ class Elaborator:
         region = self._close(frame, builder, output)
         region = name_unlabelled(region, set(frame.labels))
         style = "sequence" if frame.numbered else "module"
-        scalars = tuple(frame.scalars.items())
-        return ir.Block(frame.name, style, origin, named, scalars, defaults, region, output.shape, doc)  # type: ignore[arg-type]
+        numbers = (tuple(frame.scalars.items()), tuple(frame.lets.items()))
+        return ir.Block(frame.name, style, origin, named, *numbers, defaults, region, output.shape, doc)  # type: ignore[arg-type]
 
     def _close(self, frame: Frame, builder: Builder, output: Tensor) -> Region:
         region = builder.close(output)
@@ -237,7 +237,7 @@ class Elaborator:
                     scope.names[statement.name] = value
                     if isinstance(value, Tensor):
                         self._hint(scope, value, statement.name)
-                    _note_scalar(scope.frame, statement.name, value)
+                    _note_scalar(scope.frame.lets, statement.name, value)
                 case syntax.Share():
                     value = self.eval(statement.value, scope)
                     if not isinstance(value, Template):
@@ -600,7 +600,7 @@ class Elaborator:
             raise error("recursion", span, limit=NESTING)
         try:
             own = self._frame(template, module, outer.depth + 1)
-            frame = replace(outer, name=flow.name, module=module, values=own.values, spans=own.spans, scalars={})
+            frame = replace(outer, name=flow.name, module=module, values=own.values, spans=own.spans, scalars={}, lets={})
             frame.depth += 1
             inner = Scope(frame, dict(frame.values), scope.builder, tensor)
             self._defaults(template, frame, inner.names, inner)
@@ -616,6 +616,8 @@ class Elaborator:
             if label:
                 raise error("bad-label", span, problem="`Identity` is no module, and cannot be labelled")
             return tensor
+        if not primitive.in_list:
+            self._outside_list(scope, span, f"`{primitive.name}`")
         args = primitive_args(template)
         try:
             output = primitive.output(args, (tensor.shape,))
@@ -701,7 +703,7 @@ class Elaborator:
         inner = Scope(frame, dict(scope.names), builder, builder.input())
         frame.scalars = {n: v for n, v in outer.scalars.items() if n in scope.names}
         for n, v in scope.names.items():
-            _note_scalar(frame, n, v)
+            _note_scalar(frame.lets, n, v)
         if isinstance(body, syntax.ListExpr):
             output = self._items(body, inner)
         else:
@@ -863,9 +865,9 @@ def _constants(block: Block) -> tuple[tuple[str, Scalar], ...]:
     return tuple((p.name, p.default.value) for p in block.params if isinstance(p.default, plain))
 
 
-def _note_scalar(frame: Frame, name: str, value: Value) -> None:
+def _note_scalar(scalars: dict[str, Scalar], name: str, value: Value) -> None:
     if isinstance(value, int | Fraction | bool):
-        frame.scalars[name] = value
+        scalars[name] = value
 
 
 def _flattened(expr: syntax.Binary) -> list[syntax.Expr]:

@@ -1,0 +1,1 @@
+"""From the IR to PyTorch: generalise, spell, print. Sees `base` and `core` alone."""

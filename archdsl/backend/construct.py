@@ -1,0 +1,258 @@
+"""The lines of `__init__`: every module made once, in the order in which the spec applies them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from archdsl.backend.merge import (
+    Affine,
+    ApplyPart,
+    CallPart,
+    LayerPart,
+    LoopPart,
+    Part,
+    RegionPart,
+    SelectPart,
+    SequencePart,
+    Term,
+    UnrolledPart,
+)
+from archdsl.backend.flatten import numbered
+from archdsl.backend.pymodel import Call, Expr, Generator, call, statement, text
+from archdsl.backend.signature import Parameter, Signature, flag_name, literal
+from archdsl.backend.spelling import SPELLINGS
+from archdsl.core.ir import Label
+
+
+@dataclass(frozen=True, slots=True)
+class Callee:
+    """A class or helper function that others call: its name and parameters."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+
+
+class Constructor:
+    """Writes the modules of one class in terms of its signature."""
+
+    def __init__(self, signature: Signature, callees: dict[int, Callee]) -> None:
+        self.signature = signature
+        self.callees = callees
+
+    # ---- one module
+
+    def module(self, module: LayerPart | CallPart | SequencePart, index: str = "i") -> Expr:
+        """The expression that makes a module."""
+        match module:
+            case LayerPart():
+                make = SPELLINGS[module.kind].module
+                assert make, f"{module.kind} has no module"
+                return make(self.texts(module.args, index, module.kind))
+            case CallPart():
+                return self._call(module, index)
+            case SequencePart():
+                return Call("nn.Sequential", tuple(self.items(module.region)))
+
+    def texts(self, args: tuple[tuple[str, Term], ...], index: str, kind: str) -> dict[str, str]:
+        reads_channels = kind in ("Conv", "BatchNorm", "Linear", "PadChannels")
+        shown = [(n, t) for n, t in args if n != "in_channels" or reads_channels]
+        return {name: self.signature.expression(term, index) for name, term in shown}
+
+    def _call(self, module: CallPart, index: str) -> Call:
+        callee = self.callees[module.group]
+        terms = dict(module.args)
+        args: list[tuple[str, Expr]] = []
+        for parameter in callee.parameters:
+            value = self.signature.expression(terms[parameter.name], index)
+            if parameter.default is None:
+                args.append(("" if len(args) < 2 or value == parameter.name else f"{parameter.name}=", value))
+            elif value != literal(parameter.default):
+                args.append((f"{parameter.name}=", value))
+        # Once an argument is named, so are those after it.
+        named = next((i for i, (prefix, _) in enumerate(args) if prefix), len(args))
+        names = [p.name for p in callee.parameters if p.default is None]
+        fixed = [(p or f"{names[i]}=", v) if i > named else (p, v) for i, (p, v) in enumerate(args)]
+        return Call(callee.name, tuple(fixed))
+
+    # ---- numbered lists
+
+    def items(self, region: RegionPart) -> Iterator[tuple[str, Expr]]:
+        """The arguments of an `nn.Sequential`."""
+        for part in region.parts:
+            yield from self._item(part)
+
+    def _item(self, part: Part) -> Iterator[tuple[str, Expr]]:
+        match part:
+            case ApplyPart():
+                yield "", self.module(part.module)
+            case LoopPart():
+                yield from self._repeated([p for _, p in _flat(part.body)], part)
+            case UnrolledPart():
+                for body, count in part.parts:
+                    if count is None:
+                        yield from self.items(body)
+                    else:
+                        yield from self._repeated([p for _, p in _flat(body)], None, self.signature.expression(count))
+            case SelectPart():
+                raise AssertionError("a choice in a numbered list")
+
+    def _repeated(self, body: list[Part], loop: LoopPart | None, count: str = "") -> Iterator[tuple[str, Expr]]:
+        count = self.signature.expression(loop.count) if loop else count
+        index = "i" if loop and loop.indexed and _uses_index(loop.body) else "_"
+        made = [m for part in body for _, m in self._item(part)]
+        clause = f"for {index} in range({count})"
+        if len(made) == 1:
+            yield "*", Generator(made[0], (clause,))
+        else:
+            group = Call("", tuple(("", m) for m in made))
+            yield "*", Generator("module", (clause, f"for module in {text(group)}"))
+
+    # ---- attributes
+
+    def lines(self, region: RegionPart, indent: int = 8) -> list[str]:
+        """`self.name = ...` for every module of a body."""
+        out: list[str] = []
+        done: set[str] = set()
+        self._region(region, region, out, done, indent)
+        return out
+
+    def _region(self, region: RegionPart, root: RegionPart, out: list[str], done: set[str], indent: int) -> None:
+        for i, part in enumerate(region.parts, 1):
+            match part:
+                case ApplyPart(label=Label() as label, again=False):
+                    self._attribute(part, label, root, out, done, indent)
+                case SelectPart():
+                    self._select(part, dict(region.names).get(i), out, done, indent)
+                case LoopPart():
+                    self._loop(part, root, out, done, indent)
+                case UnrolledPart():
+                    for body, _ in part.parts:
+                        self._region(body, root, out, done, indent)
+                case _:
+                    pass
+
+    def _attribute(
+        self, part: ApplyPart, label: Label, root: RegionPart, out: list[str], done: set[str], indent: int
+    ) -> None:
+        if label.style == "item":
+            if label.stem not in done:
+                done.add(label.stem)
+                out += statement(f"self.{label.stem} = ", self._list(label.stem, root), indent)
+            return
+        name = f"{label.stem}{label.index}" if label.style == "index" else label.stem
+        out += statement(f"self.{name} = ", self.module(part.module), indent)
+
+    def _list(self, stem: str, root: RegionPart) -> Call:
+        """The `nn.ModuleList` of all elements with a stem, wherever in the body they are made."""
+        pieces = list(self._pieces(stem, root, ()))
+        if len(pieces) == 1 and isinstance(pieces[0][1], Generator):
+            return call("nn.ModuleList", pieces[0][1])
+        return call("nn.ModuleList", Call("", tuple(pieces), "]", "["))
+
+    def _pieces(self, stem: str, region: RegionPart, clauses: tuple[str, ...]) -> Iterator[tuple[str, Expr]]:
+        for part in region.parts:
+            match part:
+                case ApplyPart(label=Label(style="item", stem=found), again=False) if found == stem:
+                    made = self.module(part.module)
+                    yield ("*", Generator(made, clauses)) if clauses else ("", made)
+                case SelectPart():
+                    for arm in part.arms:
+                        if arm:
+                            yield from self._pieces(stem, arm, clauses)
+                case LoopPart():
+                    index = "i" if part.indexed and _uses_index(part.body) else "_"
+                    clause = f"for {index} in range({self.signature.expression(part.count)})"
+                    yield from self._pieces(stem, part.body, (*clauses, clause))
+                case UnrolledPart():
+                    for body, count in part.parts:
+                        more = (f"for _ in range({self.signature.expression(count)})",) if count else ()
+                        yield from self._pieces(stem, body, (*clauses, *more))
+                case _:
+                    pass
+
+    def _loop(self, part: LoopPart, root: RegionPart, out: list[str], done: set[str], indent: int) -> None:
+        named = [p for _, p in _flat(part.body) if isinstance(p, ApplyPart) and p.label and p.label.style == "index"]
+        if named:
+            index = "i"
+            out.append(f"{' ' * indent}for {index} in range({self.signature.expression(part.count)}):")
+            for inner in named:
+                assert inner.label
+                name = f'f"{inner.label.stem}{{{numbered(index, inner.label.index)}}}"'
+                out += statement("", call("self.add_module", name, self.module(inner.module)), indent + 4)
+        else:
+            self._region(part.body, root, out, done, indent)
+
+    def _select(self, part: SelectPart, hint: str | None, out: list[str], done: set[str], indent: int) -> None:
+        if part.taken.constant:
+            arm = part.arms[0 if part.taken.value else 1]
+            assert arm
+            self._region(arm, arm, out, done, indent)
+            return
+        positive, negative = self.signature.condition(part.taken, flag_name(part, hint))
+        pad = " " * indent
+        optional = optional_module(part)
+        if optional:
+            which, step = optional
+            assert step.label
+            out.append(f"{pad}self.{step.label.stem}: nn.Module | None = None")
+            out.append(f"{pad}if {(positive, negative)[which]}:")
+            out += statement(f"self.{step.label.stem} = ", self.module(step.module), indent + 4)
+            return
+        flag = flag_name(part, hint)
+        out.append(f"{pad}self.{flag} = {positive}")
+        lines: list[list[str]] = []
+        for arm in part.arms:
+            inner: list[str] = []
+            if arm:
+                self._region(arm, arm, inner, done, indent + 4)
+            lines.append(inner)
+        if lines[0]:
+            out += [f"{pad}if self.{flag}:", *lines[0]]
+            if lines[1]:
+                out += [f"{pad}else:", *lines[1]]
+        elif lines[1]:
+            out += [f"{pad}if not self.{flag}:", *lines[1]]
+
+
+
+
+def optional_module(part: SelectPart) -> tuple[int, ApplyPart] | None:
+    """The arm and the module, where one arm is a single module by name and the other has nothing of its own."""
+    counts = [len(arm.parts) if arm else 0 for arm in part.arms]
+    if sorted(counts) != [0, 1]:
+        return None
+    which = counts.index(1)
+    arm = part.arms[which]
+    step = arm.parts[0] if arm else None
+    if isinstance(step, ApplyPart) and step.label and step.label.style == "plain" and not step.again:
+        return which, step
+    return None
+
+
+def _flat(region: RegionPart) -> Iterator[tuple[int, Part]]:
+    yield from enumerate(region.parts, 1)
+
+
+def _uses_index(region: RegionPart) -> bool:
+    """Whether a number of the modules made in a loop depends on its index."""
+    for part in region.parts:
+        match part:
+            case ApplyPart(module=LayerPart() | CallPart() as module):
+                if any(isinstance(term, Affine) for _, term in module.args):
+                    return True
+            case ApplyPart(module=SequencePart(region=inner)):
+                if _uses_index(inner):
+                    return True
+            case SelectPart():
+                if any(arm and _uses_index(arm) for arm in part.arms):
+                    return True
+            case _:
+                pass
+    return False
+
+
+def _tuple_text(group: Call) -> str:
+    from archdsl.backend.pymodel import text
+
+    return text(group)

@@ -1,0 +1,252 @@
+"""A merged body as a flat list of nodes: folded choices and written-out iterations disappear, values become numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal, TypeAlias
+
+from archdsl.backend.merge import (
+    ApplyPart,
+    LayerPart,
+    LoopPart,
+    Part,
+    RegionPart,
+    SelectPart,
+    UnrolledPart,
+)
+from archdsl.core.ir import Label, Ref
+from archdsl.core.types import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """Apply a module: `target` is how it is reached, `kind` its primitive, or "block"."""
+
+    target: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """Apply an operation without a module."""
+
+    kind: str
+    layer: LayerPart | None
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Two arms between which instances differ."""
+
+    part: SelectPart
+    arms: tuple[Flat, Flat]
+    hint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Repeat:
+    """A loop that stays a loop: `carried` is the input of an iteration."""
+
+    part: LoopPart
+    head: str
+    body: Flat
+    carried: int
+
+
+Op: TypeAlias = Module | Operation | Choice | Repeat
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    id: int
+    op: Op
+    inputs: tuple[int, ...]
+    """Every value that the node reads, in the bodies inside it too."""
+    shape: Shape | None
+    """The shape of the result, if it is the same in all instances."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flat:
+    nodes: tuple[Node, ...]
+    output: int
+
+
+class Flattener:
+    """Flattens one body; `names` gives the spec's name of a value where it has one. Value 0 is the input."""
+
+    def __init__(self) -> None:
+        self.names: dict[int, str] = {}
+        self._ids = count(1)
+        self._elements: dict[str, int] = {}
+        """List -> elements applied so far, one by one."""
+
+    def flatten(self, region: RegionPart) -> Flat:
+        nodes: list[Node] = []
+        return Flat((), 0) if not region.parts else self._flat(region, 0, {Ref(0, 0): 0}, nodes, {})
+
+    def _flat(
+        self, region: RegionPart, level: int, outer: dict[Ref, int], nodes: list[Node], targets: dict[str, str]
+    ) -> Flat:
+        output = self._region(region, level, outer, nodes, targets)
+        return Flat(tuple(nodes), output)
+
+    def _region(
+        self, region: RegionPart, level: int, outer: dict[Ref, int], nodes: list[Node], targets: dict[str, str]
+    ) -> int:
+        """Add the nodes of a region; the number of its output. `targets` are the loop variables for list elements."""
+        values = dict(outer)
+        hints = dict(region.names)
+        for i, part in enumerate(region.parts, 1):
+            number = self._part(part, level, values, nodes, targets, hints.get(i))
+            values[Ref(level, i)] = number
+            if i in hints and number:
+                self.names.setdefault(number, hints[i])
+        return values[region.output]
+
+    def _part(
+        self,
+        part: Part,
+        level: int,
+        values: dict[Ref, int],
+        nodes: list[Node],
+        targets: dict[str, str],
+        hint: str | None,
+    ) -> int:
+        match part:
+            case ApplyPart():
+                inputs = tuple(values[r] for r in part.inputs)
+                return self._add(nodes, self._application(part, targets), inputs, _common(part.outputs))
+            case SelectPart() if part.taken.constant:
+                arm = part.arms[0 if part.taken.value else 1]
+                assert arm
+                return self._region(arm, level + 1, values, nodes, targets)
+            case SelectPart():
+                then, otherwise = part.arms
+                assert then and otherwise
+                arms = (self._flat(then, level + 1, values, [], targets), self._flat(otherwise, level + 1, values, [], targets))
+                inputs = tuple(dict.fromkeys((*free(arms[0]), *free(arms[1]))))
+                return self._add(nodes, Choice(part, arms, hint), inputs, _common(part.outputs))
+            case LoopPart():
+                return self._loop(part, level, values, nodes, targets)
+            case UnrolledPart():
+                return self._unrolled(part, level, values, nodes, targets)
+
+    def _add(self, nodes: list[Node], op: Op, inputs: tuple[int, ...], shape: Shape | None) -> int:
+        number = next(self._ids)
+        nodes.append(Node(number, op, inputs, shape))
+        return number
+
+    def _application(self, part: ApplyPart, targets: dict[str, str]) -> Op:
+        layer = part.module if isinstance(part.module, LayerPart) else None
+        if part.label is None:
+            assert layer, "a block without a name"
+            return Operation(layer.kind, layer)
+        return Module(self._target(part.label, targets), layer.kind if layer else "block")
+
+    def _target(self, label: Label, targets: dict[str, str]) -> str:
+        if label.stem in targets:
+            return targets[label.stem]
+        if label.style == "item":
+            number = self._elements.get(label.stem, 0)
+            self._elements[label.stem] = number + 1
+            return f"self.{label.stem}[{number}]"
+        return f"self.{label.stem}{label.index if label.style == 'index' else ''}"
+
+    def _loop(
+        self, part: LoopPart, level: int, values: dict[Ref, int], nodes: list[Node], targets: dict[str, str]
+    ) -> int:
+        carried = next(self._ids)
+        head, inner = loop_head(part)
+        body = self._flat(part.body, level + 1, {**values, Ref(level + 1, 0): carried}, [], {**targets, **inner})
+        source = values[part.input]
+        others = tuple(v for v in free(body) if v not in (carried, source))
+        op = Repeat(part, head, body, carried)
+        return self._add(nodes, op, (source, *others), _common(part.outputs))
+
+    def _unrolled(
+        self, part: UnrolledPart, level: int, values: dict[Ref, int], nodes: list[Node], targets: dict[str, str]
+    ) -> int:
+        current = values[part.input]
+        results: list[int] = []
+        for body, n in part.parts:
+            if n is not None:
+                inner = LoopPart(part.kind, n, body, part.input, False, (None,))
+                current = self._loop(inner, level, {**values, part.input: current}, nodes, targets)
+            else:
+                current = self._region(body, level + 1, {**values, Ref(level + 1, 0): current}, nodes, targets)
+            if part.kind != "sequence":
+                results.append(current)
+                current = values[part.input]
+        if part.kind == "sequence":
+            return current
+        kind = "add" if part.kind == "sum" else "concat"
+        if len(results) == 1:
+            return results[0]
+        return self._add(nodes, Operation(kind, None), tuple(results), _common(part.outputs))
+
+
+def _common(shapes: tuple[Shape | None, ...]) -> Shape | None:
+    """The shape, if it is the same in all instances."""
+    return shapes[0] if len(set(shapes)) == 1 else None
+
+
+def free(flat: Flat) -> tuple[int, ...]:
+    """The values that a body reads from outside, in order."""
+    own = {n.id for n in flat.nodes}
+    read = [v for n in flat.nodes for v in n.inputs if v not in own]
+    return tuple(dict.fromkeys([*read, *(() if flat.output in own else (flat.output,))]))
+
+
+def loop_head(part: LoopPart) -> tuple[str, dict[str, str]]:
+    """The head of a Python loop with `{n}` for its count, and what stands for the modules that it runs over."""
+    stems = list(dict.fromkeys(label_stems(part.body, "item")))
+    indexed = [p.label for p in _applications(part.body) if p.label and p.label.style == "index"]
+    if indexed:
+        reached = {label.stem: f'getattr(self, f"{label.stem}{{{numbered("i", label.index)}}}")' for label in indexed}
+        reached |= {stem: f"self.{stem}[i]" for stem in stems}
+        return "for i in range({n}):", reached
+    names = {stem: singular(stem) for stem in stems}
+    if not stems:
+        return "for _ in range({n}):", {}
+    if len(stems) == 1:
+        return f"for {names[stems[0]]} in self.{stems[0]}:", names
+    lists = ", ".join(f"self.{s}" for s in stems)
+    return f"for {', '.join(names.values())} in zip({lists}, strict=True):", names
+
+
+def _applications(region: RegionPart) -> list[ApplyPart]:
+    found: list[ApplyPart] = []
+    for part in region.parts:
+        match part:
+            case ApplyPart():
+                found.append(part)
+            case SelectPart():
+                found += [p for arm in part.arms if arm for p in _applications(arm)]
+            case LoopPart():
+                found += _applications(part.body)
+            case UnrolledPart():
+                found += [p for body, _ in part.parts for p in _applications(body)]
+    return found
+
+
+def label_stems(region: RegionPart, style: Literal["item", "index"]) -> list[str]:
+    """The stems of the labels of one style in a body."""
+    return [p.label.stem for p in _applications(region) if p.label and p.label.style == style]
+
+
+def numbered(index: str, first: int) -> str:
+    """The number of iteration `index` when the first is `first`."""
+    return f"{index} + {first}" if first else index
+
+
+def singular(name: str) -> str:
+    """One element of a list.
+
+    >>> singular("branches"), singular("functions"), singular("towers"), singular("mix")
+    ('branch', 'function', 'tower', 'mix_')
+    """
+    if name.endswith(("ches", "shes", "xes", "sses")):
+        return name[:-2]
+    return name[:-1] if name.endswith("s") and len(name) > 2 else f"{name}_"

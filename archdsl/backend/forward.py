@@ -1,0 +1,337 @@
+"""The lines of `forward`: values become variables, short chains nest, and shapes are noted where they change.
+
+A chain of layers nests into one line until a kind of layer would come twice in it: `F.relu(self.bn1(self.conv1(x)))`
+is a line, and the next convolution starts another. A variable serves again as soon as its value is dead.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from archdsl.backend.construct import Constructor, optional_module
+from archdsl.backend.flatten import Choice, Flat, Flattener, Module, Node, Operation, Repeat
+from archdsl.backend.merge import LayerPart, RegionPart
+from archdsl.backend.pymodel import Call, Expr, statement, text
+from archdsl.backend.signature import flag_name
+from archdsl.backend.spelling import SPELLINGS
+from archdsl.core.types import Shape
+
+_ALONE = frozenset({"MaxPool", "AvgPool", "GlobalAvgPool", "Flatten", "concat", "block", "loop", "choice"})
+"""These stand on a line of their own."""
+
+_JOINS = frozenset({"add", "multiply", "concat"})
+
+_RESERVED = frozenset({"self", "torch", "nn", "F", "Tensor", "i", "range", "getattr", "zip"})
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How the nodes of a body become statements."""
+
+    nested: frozenset[int]
+    """Values that are written inside the expression that uses them."""
+    statement_of: dict[int, int]
+    """Value -> position of the last statement that reads it."""
+
+
+class Forward:
+    """Writes one `forward`. `stored` collects the parameters that it reads, which `__init__` must keep."""
+
+    def __init__(self, constructor: Constructor, comments: bool) -> None:
+        self.constructor = constructor
+        self.comments = comments
+        self.stored: set[str] = set()
+        self._parameters = {p.name for p in constructor.signature.parameters()}
+        self._flattener = Flattener()
+        self._exprs: dict[int, Expr] = {}
+        self._variables: dict[int, frozenset[str]] = {}
+        """Value -> the variables that its expression reads."""
+        self._shape: Shape | None = None
+
+    def lines(self, region: RegionPart, input: Shape, indent: int = 8) -> list[str]:
+        """The body of `forward(self, x)`."""
+        self._shape = input
+        self._bind(0, "x")
+        flat = self._flattener.flatten(region)
+        lines, result = self._body(flat, frozenset(), indent)
+        return [*lines, *statement("return ", result, indent)]
+
+    def _bind(self, value: int, variable: str) -> None:
+        self._exprs[value] = variable
+        self._variables[value] = frozenset({variable})
+
+    # ---- bodies
+
+    def _body(self, flat: Flat, fixed: frozenset[str], indent: int) -> tuple[list[str], Expr]:
+        """The statements of a body and the expression of its result; the variables in `fixed` keep their values."""
+        plan = _plan(flat)
+        lines: list[str] = []
+        for position, node in enumerate(flat.nodes):
+            if isinstance(node.op, Repeat) and node.id in plan.nested:
+                continue  # a sum that its addition writes
+            if self._is_sum(node, flat, plan):
+                lines += self._accumulation(node, flat, plan, position, fixed, indent)
+                continue
+            match node.op:
+                case Module() | Operation():
+                    self._exprs[node.id] = self._application(node)
+                    self._variables[node.id] = frozenset().union(*(self._variables[v] for v in node.inputs))
+                    if node.id not in plan.nested:
+                        lines += self._assign(node, flat, plan, position, fixed, indent)
+                case Choice():
+                    lines += self._choice(node, node.op, flat, plan, position, fixed, indent)
+                case Repeat():
+                    lines += self._loop(node, node.op, flat, plan, position, fixed, indent)
+        return lines, self._exprs[flat.output]
+
+    def _live(self, flat: Flat, plan: _Plan, position: int, fixed: frozenset[str]) -> frozenset[str]:
+        """The variables that are read after a statement."""
+        own = {n.id for n in flat.nodes}
+        later = [v for v, last in plan.statement_of.items() if last > position and v in self._variables]
+        outside = fixed if flat.nodes else frozenset()
+        return frozenset(outside).union(*(self._variables[v] for v in later if v in own or v in plan.statement_of))
+
+    def _variable(self, node: Node, flat: Flat, plan: _Plan, position: int, fixed: frozenset[str]) -> str:
+        """The spec's own name for a value, or a variable that is dead, or a new one."""
+        busy = self._live(flat, plan, position, fixed)
+        hint = self._flattener.names.get(node.id)
+        read = sorted(frozenset().union(*(self._variables[v] for v in node.inputs)))
+        options = [*([hint] if hint else []), *read, "x", "out", *(f"out{n}" for n in range(2, 1000))]
+        return next(name for name in options if name not in busy and name not in _RESERVED)
+
+    def _assign(
+        self, node: Node, flat: Flat, plan: _Plan, position: int, fixed: frozenset[str], indent: int
+    ) -> list[str]:
+        name = self._variable(node, flat, plan, position, fixed)
+        lines = statement(f"{name} = ", self._exprs[node.id], indent, self._comment(node.shape))
+        self._bind(node.id, name)
+        return lines
+
+    def _comment(self, shape: Shape | None) -> str:
+        """The shape of a result, where it differs from that of the line before."""
+        if not self.comments or shape is None or shape == self._shape:
+            return ""
+        self._shape = shape
+        return f"# {shape_comment(shape)}"
+
+    # ---- applications
+
+    def _application(self, node: Node) -> Expr:
+        operands = tuple(self._exprs[v] for v in node.inputs)
+        match node.op:
+            case Module(target=target):
+                return Call(target, (("", operands[0]),))
+            case Operation(kind=kind, layer=layer):
+                apply = SPELLINGS[kind].apply
+                assert apply, f"{kind} is no operation"
+                return apply(self._texts(layer) if layer else {}, operands)
+            case _:
+                raise AssertionError(f"{node.op} is no application")
+
+    def _texts(self, layer: LayerPart) -> dict[str, str]:
+        """Arguments of an operation; those in which instances differ are read from `self`."""
+        texts = self.constructor.texts(layer.args, "i", layer.kind)
+        return {name: self._kept(value) for name, value in texts.items()}
+
+    def _kept(self, expression: str) -> str:
+        def attribute(match: re.Match[str]) -> str:
+            if match[0] not in self._parameters:
+                return match[0]
+            self.stored.add(match[0])
+            return f"self.{match[0]}"
+
+        return re.sub(r"[A-Za-z_]\w*", attribute, expression)
+
+    # ---- choices
+
+    def _choice(
+        self, node: Node, op: Choice, flat: Flat, plan: _Plan, position: int, fixed: frozenset[str], indent: int
+    ) -> list[str]:
+        read = frozenset().union(*(self._variables[v] for v in node.inputs))
+        inner = self._live(flat, plan, position, fixed) | read
+        comments, self.comments = self.comments, False
+        written = [self._body(arm, inner, indent + 4) for arm in op.arms]
+        self.comments = comments
+        test, first = self._test(op)
+        if not written[0][0] and not written[1][0]:
+            yes, no = (written[0][1], written[1][1]) if first == 0 else (written[1][1], written[0][1])
+            self._exprs[node.id] = f"{text(yes)} if {test} else {text(no)}"
+            self._variables[node.id] = read
+            if node.id in plan.nested:
+                return []
+            return self._assign(node, flat, plan, position, fixed, indent)
+        name = self._variable(node, flat, plan, position, fixed)
+        pad = " " * indent
+        out: list[str] = []
+        ordered = written if first == 0 else written[::-1]
+        for head, (lines, result) in zip((f"if {test}:", "else:"), ordered, strict=True):
+            final = statement(f"{name} = ", result, indent + 4) if text(result) != name else []
+            body = [*lines, *final]
+            if body or head != "else:":
+                out += [f"{pad}{head}", *(body or [f"{pad}    pass"])]
+        self._bind(node.id, name)
+        return out
+
+    def _test(self, op: Choice) -> tuple[str, int]:
+        """The Python test of a choice, and the arm that it chooses."""
+        optional = optional_module(op.part)
+        if optional:
+            which, step = optional
+            assert step.label
+            return f"self.{step.label.stem} is None", 1 - which
+        return f"self.{flag_name(op.part, op.hint)}", 0
+
+    # ---- loops
+
+    def _loop(
+        self, node: Node, op: Repeat, flat: Flat, plan: _Plan, position: int, fixed: frozenset[str], indent: int
+    ) -> list[str]:
+        if op.part.kind == "sequence":
+            lines = self._sequence(node, op, flat, plan, position, fixed, indent)
+        else:
+            lines = self._collection(node, op, flat, plan, position, fixed, indent)
+        return lines
+
+    def _sequence(
+        self, node: Node, op: Repeat, flat: Flat, plan: _Plan, position: int, fixed: frozenset[str], indent: int
+    ) -> list[str]:
+        start = self._exprs[node.inputs[0]]
+        others = frozenset().union(*(self._variables[v] for v in node.inputs[1:]))
+        name = self._variable(node, flat, plan, position, fixed | others)
+        lines = statement(f"{name} = ", start, indent) if text(start) != name else []
+        self._bind(op.carried, name)
+        inner = (self._live(flat, plan, position, fixed) | others) - {name}
+        body, result = self._iteration(op, inner, indent)
+        if text(result) != name:
+            body += statement(f"{name} = ", result, indent + 4)
+        comment = self._comment(node.shape)
+        head = f"{' ' * indent}{self._head(op)}"
+        self._bind(node.id, name)
+        return [*lines, f"{head}  {comment}" if comment else head, *body]
+
+    def _collection(
+        self, node: Node, op: Repeat, flat: Flat, plan: _Plan, position: int, fixed: frozenset[str], indent: int
+    ) -> list[str]:
+        """A parallel loop on its own: the results are collected, then joined."""
+        self._alias(op.carried, node.inputs[0])
+        read = frozenset().union(*(self._variables[v] for v in node.inputs))
+        name = self._variable(node, flat, plan, position, fixed)
+        inner = self._live(flat, plan, position, fixed) | read
+        body, result = self._iteration(op, inner, indent)
+        pad = " " * indent
+        if op.part.kind == "sum":
+            # The first term starts the sum: adding to a zero would cost an addition.
+            lines = [f"{pad}terms = []", f"{pad}{self._head(op)}", *body, f"{pad}    terms.append({text(result)})"]
+            lines += [f"{pad}{name} = terms[0]", f"{pad}for term in terms[1:]:", f"{pad}    {name} = {name} + term"]
+        elif body:
+            lines = [f"{pad}parts = []", f"{pad}{self._head(op)}", *body, f"{pad}    parts.append({text(result)})"]
+            lines += statement(f"{name} = ", "torch.cat(parts, dim=1)", indent, self._comment(node.shape))
+        else:
+            listed = f"[{text(result)} {self._head(op).removesuffix(':')}]"
+            call = Call("torch.cat", (("", listed), ("dim=", "1")))
+            lines = statement(f"{name} = ", call, indent, self._comment(node.shape))
+        self._bind(node.id, name)
+        return lines
+
+    def _is_sum(self, node: Node, flat: Flat, plan: _Plan) -> bool:
+        """Whether a node is an addition that writes a parallel sum with it."""
+        if not (isinstance(node.op, Operation) and node.op.kind == "add"):
+            return False
+        return any(n.id in node.inputs and isinstance(n.op, Repeat) and n.id in plan.nested for n in flat.nodes)
+
+    def _accumulation(
+        self, node: Node, flat: Flat, plan: _Plan, position: int, fixed: frozenset[str], indent: int
+    ) -> list[str]:
+        """`out = shortcut`, then `out = out + function(x)` for each function."""
+        loop = next(n for n in flat.nodes if n.id in node.inputs and isinstance(n.op, Repeat) and n.id in plan.nested)
+        assert isinstance(loop.op, Repeat)
+        self._alias(loop.op.carried, loop.inputs[0])
+        read = frozenset().union(*(self._variables[v] for v in loop.inputs))
+        start = SPELLINGS["add"].apply
+        assert start
+        others = [self._exprs[v] for v in node.inputs if v != loop.id]
+        expr = start({}, tuple(others))
+        self._variables[loop.id] = read
+        name = self._variable(node, flat, plan, position, fixed | read)
+        lines = statement(f"{name} = ", expr, indent) if text(expr) != name else []
+        inner = self._live(flat, plan, position, fixed) | read | {name}
+        body, result = self._iteration(loop.op, inner, indent)
+        self._bind(node.id, name)
+        return [*lines, f"{' ' * indent}{self._head(loop.op)}", *body, *statement(f"{name} = {name} + ", result, indent + 4)]
+
+    def _alias(self, value: int, other: int) -> None:
+        self._exprs[value] = self._exprs[other]
+        self._variables[value] = self._variables[other]
+
+    def _iteration(self, op: Repeat, fixed: frozenset[str], indent: int) -> tuple[list[str], Expr]:
+        comments, shape, self.comments = self.comments, self._shape, False
+        lines, result = self._body(op.body, fixed, indent + 4)
+        self.comments, self._shape = comments, shape
+        return lines, result
+
+    def _head(self, op: Repeat) -> str:
+        return op.head.replace("{n}", self._kept(self.constructor.signature.expression(op.part.count)))
+
+
+def _plan(flat: Flat) -> _Plan:
+    """Which values nest, and until where each is needed."""
+    position = {n.id: i for i, n in enumerate(flat.nodes)}
+    users: dict[int, list[int]] = {}
+    for i, node in enumerate(flat.nodes):
+        for value in node.inputs:
+            users.setdefault(value, []).append(i)
+    users.setdefault(flat.output, []).append(len(flat.nodes))
+    nested: set[int] = set()
+    written_at: dict[int, int] = {}
+    kinds: dict[int, frozenset[str]] = {}
+    for i, node in enumerate(flat.nodes):
+        mine = users.get(node.id, [])
+        inner = frozenset().union(*(kinds[v] for v in node.inputs if v in nested))
+        kinds[node.id] = inner | {_kind(node)}
+        if len(mine) != 1:
+            continue
+        user = flat.nodes[mine[0]] if mine[0] < len(flat.nodes) else None
+        if isinstance(node.op, Repeat):
+            additions = user is not None and isinstance(user.op, Operation) and user.op.kind == "add"
+            already = user is not None and any(v in nested and _kind(flat.nodes[position[v]]) == "loop" for v in user.inputs if v in position)
+            if node.op.part.kind == "sum" and additions and not already:
+                nested.add(node.id)
+                written_at[i] = mine[0]
+        elif mine[0] == i + 1 and _nests(node, kinds[node.id], user):
+            nested.add(node.id)
+            written_at[i] = mine[0]
+    def statement_at(i: int) -> int:
+        while i in written_at:
+            i = written_at[i]
+        return i
+
+    last = {value: max(statement_at(i) for i in at) for value, at in users.items()}
+    return _Plan(frozenset(nested), last)
+
+
+def _kind(node: Node) -> str:
+    match node.op:
+        case Module(kind=kind) | Operation(kind=kind):
+            return kind
+        case Choice():
+            return "choice"
+        case Repeat():
+            return "loop"
+
+
+def _nests(node: Node, kinds: frozenset[str], user: Node | None) -> bool:
+    """Whether an expression may stand inside that of its user (None: the `return`)."""
+    if user is None:
+        return not isinstance(node.op, Choice | Repeat)
+    if isinstance(user.op, Choice | Repeat) or isinstance(node.op, Choice):
+        return False
+    kind = _kind(user)
+    if kind in _JOINS:
+        return len(kinds) == 1 and not kinds & (_JOINS | _ALONE - {"block"})
+    return kind not in _ALONE and kind not in kinds and not kinds & _ALONE
+
+
+def shape_comment(shape: Shape) -> str:
+    """A shape with the batch, as comments have it."""
+    return f"(N, {', '.join(str(d) for d in shape.dims)})"

@@ -1,0 +1,171 @@
+"""IR -> the Python about to be printed: a class for each distinct block, a helper for each distinct list."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from archdsl.backend.construct import Callee, Constructor
+from archdsl.backend.forward import Forward, shape_comment
+from archdsl.backend.groups import Groups, Mismatch
+from archdsl.backend.merge import Merger, RegionPart
+from archdsl.backend.pymodel import Class, Function, call, signature_lines, statement
+from archdsl.backend.signature import Signature
+from archdsl.core.ir import Block, Network, Origin, applications, blocks_of
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A Python module: helpers and classes in order of use, the network's class last."""
+
+    definitions: tuple[Class | Function, ...]
+    network: str
+    """The name of the network's class."""
+
+
+def lower(network: Network) -> Module:
+    """Generalise the blocks of a network and write them as classes."""
+    return _Lowering(network).module()
+
+
+class _Lowering:
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.blocks = blocks_of(network.root)
+        self.groups = Groups(_inline(self.blocks))
+        self.merger = Merger(self.groups)
+        self.callees: dict[int, Callee] = {}
+        self.definitions: list[Class | Function] = []
+        self.taken = {"torch", "nn", "F", "Tensor", "build_model", "init_weights"}
+
+    def module(self) -> Module:
+        for blocks in _by_origin(self.blocks):
+            if not self.groups.is_inline(blocks[0]):
+                self._define(blocks)
+        return Module(tuple(self.definitions), self.callees[len(self.callees) - 1].name)
+
+    def _define(self, blocks: list[Block]) -> None:
+        """One class for all instances of a definition, or as few as can be."""
+        rest = blocks
+        while rest:
+            group = [rest[0]]
+            region = self.merger.regions([rest[0].body])
+            left: list[Block] = []
+            for block in rest[1:]:
+                try:
+                    region = self.merger.regions([b.body for b in (*group, block)])
+                    group.append(block)
+                except Mismatch:
+                    left.append(block)
+            self._emit(group, region)
+            rest = left
+
+    def _emit(self, variants: list[Block], region: RegionPart) -> None:
+        number = len(self.callees)
+        name = self._name(variants[0])
+        signature = Signature(variants, region)
+        parameters = signature.parameters()
+        self.groups.add(number, variants, tuple(p.name for p in parameters), signature.arguments())
+        constructor = Constructor(signature, self.callees)
+        declarations = tuple(p.declaration for p in parameters)
+        first = variants[0]
+        doc = tuple(first.doc.split("\n")) if first.doc else ()
+        if first.style == "sequence":
+            module = call("nn.Sequential")
+            module = type(module)("nn.Sequential", tuple(constructor.items(region)))
+            body = tuple(statement("return ", module, 4))
+            head = signature_lines(f"def {name}", declarations, " -> nn.Sequential:", 0)
+            self.definitions.append(Function(name, doc, head, body))
+        else:
+            self.definitions.append(self._class(name, doc, variants, region, constructor, declarations))
+        self.callees[number] = Callee(name, parameters)
+
+    def _class(
+        self,
+        name: str,
+        doc: tuple[str, ...],
+        variants: list[Block],
+        region: RegionPart,
+        constructor: Constructor,
+        declarations: tuple[str, ...],
+    ) -> Class:
+        first = variants[0]
+        is_network = first is self.network.root
+        alone = len(variants) == 1
+        forward = Forward(constructor, comments=alone)
+        lines = forward.lines(region, first.input)
+        kept = [f"        self.{n} = {n}" for n in (p.name for p in constructor.signature.parameters()) if n in forward.stored]
+        init = [*kept, *constructor.lines(region)]
+        head = signature_lines("def __init__", ("self", *declarations), " -> None:", 4)
+        if is_network:
+            init.append("        self.apply(init_weights)")
+        comment = f"  # x: {shape_comment(first.input)}" if alone else ""
+        return Class(name, doc, head, tuple(init), tuple(lines), comment)
+
+    def _name(self, block: Block) -> str:
+        base = block.name if block.style == "sequence" else _class_name(block.name)
+        name, number = base, 2
+        while name in self.taken:
+            name, number = f"{base}{number}", number + 1
+        self.taken.add(name)
+        return name
+
+
+def _class_name(name: str) -> str:
+    """A class is named as its block, with a capital.
+
+    >>> _class_name("stage"), _class_name("wide_unit"), _class_name("BasicBlock")
+    ('Stage', 'WideUnit', 'BasicBlock')
+    """
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_")) or "Block"
+
+
+def _by_origin(blocks: Sequence[Block]) -> list[list[Block]]:
+    """Blocks by definition, each definition after those that it uses; the instances of a recursive one one by one."""
+    members: dict[Origin, list[Block]] = {}
+    for block in blocks:
+        members.setdefault(block.origin, []).append(block)
+    uses = {origin: _uses(instances) for origin, instances in members.items()}
+    reach = {origin: _reach(origin, uses) for origin in uses}
+    out: list[list[Block]] = []
+    done: set[Origin] = set()
+    for block in blocks:
+        if block.origin in reach[block.origin]:
+            out.append([block])
+        elif block.origin not in done and reach[block.origin] <= {b.origin for group in out for b in group}:
+            done.add(block.origin)
+            out.append(members[block.origin])
+    waiting = [o for o in members if o not in done and o not in reach[o]]
+    while waiting:
+        placed = {b.origin for group in out for b in group}
+        ready = [o for o in waiting if reach[o] <= placed]
+        out += [members[o] for o in ready]
+        waiting = [o for o in waiting if o not in ready]
+    return out
+
+
+def _uses(instances: list[Block]) -> set[Origin]:
+    return {a.module.origin for b in instances for a in applications(b.body) if isinstance(a.module, Block)}
+
+
+def _reach(start: Origin, uses: dict[Origin, set[Origin]]) -> set[Origin]:
+    """Every definition that one uses, directly or not."""
+    found: set[Origin] = set()
+    stack = list(uses[start])
+    while stack:
+        origin = stack.pop()
+        if origin not in found:
+            found.add(origin)
+            stack += uses[origin]
+    return found
+
+
+def _inline(blocks: Sequence[Block]) -> set[int]:
+    """The lists that are written where they stand: those without a definition, and those used in one place."""
+    uses: dict[Origin, int] = {}
+    for block in blocks:
+        for step in applications(block.body):
+            if isinstance(step.module, Block):
+                uses[step.module.origin] = uses.get(step.module.origin, 0) + 1
+    root = blocks[-1]
+    return {id(b) for b in blocks if b.style == "sequence" and b is not root and (not b.named or uses.get(b.origin, 0) == 1)}

@@ -1,0 +1,306 @@
+"""The parameters of a class: what its instances differ in, under the names that the definition gives it.
+
+A number in which no two instances differ is written as a constant, so a class has no parameter that nobody uses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TypeAlias
+
+from archdsl.backend.merge import (
+    HOLE,
+    Affine,
+    ApplyPart,
+    CallPart,
+    Cell,
+    LayerPart,
+    LoopPart,
+    Part,
+    RegionPart,
+    SelectPart,
+    SequencePart,
+    Slot,
+    Term,
+    UnrolledPart,
+)
+from archdsl.core.ir import Block
+from archdsl.core.types import Scalar, scalar_text
+
+Values: TypeAlias = tuple[Cell, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    name: str
+    values: Values
+    default: Scalar = None
+
+    @property
+    def type(self) -> str:
+        value = next(v for v in self.values if v is not HOLE)
+        match value:
+            case bool():
+                return "bool"
+            case Fraction():
+                return "float"
+            case tuple():
+                return "tuple[int, int]"
+            case _:
+                return "int"
+
+    @property
+    def declaration(self) -> str:
+        return f"{self.name}: {self.type}" + (f" = {literal(self.default)}" if self.default is not None else "")
+
+
+def literal(value: object) -> str:
+    """A constant as Python writes it.
+
+    >>> literal(True), literal(Fraction(1, 2)), literal(64)
+    ('True', '0.5', '64')
+    """
+    return scalar_text(value)
+
+
+class Signature:
+    """Chooses the parameters of a class and writes every number of its body in terms of them."""
+
+    def __init__(self, variants: list[Block], region: RegionPart) -> None:
+        self.variants = variants
+        self._chosen: dict[str, Values] = {}
+        self._texts: dict[tuple[tuple[str, Cell], ...], str] = {}
+        self._conditions: dict[Values, tuple[str, str]] = {}
+        same = all(v.input.channels == v.output.channels for v in variants)
+        self._channels = "channels" if same else "in_channels"
+        self._known: dict[str, Values] = {self._channels: tuple(v.input.channels for v in variants)}
+        self._known |= _columns([dict(v.scalars) for v in variants])
+        self._lets = {n: c for n, c in _columns([dict(v.lets) for v in variants]).items() if n not in self._known}
+        for term in terms(region):
+            self.expression(term)
+        for taken, name in conditions(region):
+            self.condition(taken, name)
+
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Input channels first, then in the definition's order; those with a default last."""
+        order = [*self._known, *self._lets, *self._chosen]
+        defaults = dict(self.variants[0].defaults)
+        found = []
+        for name in sorted(self._chosen, key=order.index):
+            values = self._chosen[name]
+            default = defaults.get(name)
+            used = default is not None and any(v == default for v in values)
+            found.append(Parameter(name, values, default if used else None))
+        return tuple(sorted(found, key=lambda p: p.default is not None))
+
+    def arguments(self) -> list[dict[str, Scalar]]:
+        """What each variant passes."""
+        columns = {name: values for name, values in self._chosen.items()}
+        return [
+            {name: value for name, values in columns.items() if not isinstance(value := values[i], type(HOLE))}
+            for i in range(len(self.variants))
+        ]
+
+    # ---- numbers
+
+    def expression(self, term: Term, index: str = "i") -> str:
+        """A number of the body as Python writes it in the class."""
+        if isinstance(term, Slot):
+            return self._number(term)
+        base, step = self.expression(term.base), self.expression(term.step)
+        product = index if step == "1" else f"{step} * {index}"
+        return product if base == "0" else f"{base} + {product}"
+
+    def _number(self, slot: Slot) -> str:
+        if slot.constant:
+            return literal(slot.value)
+        key = tuple((type(v).__name__, v) for v in slot.values)
+        if key not in self._texts:
+            self._texts[key] = self._find(slot.values, slot.role)
+        return self._texts[key]
+
+    def _find(self, values: Values, role: str) -> str:
+        names = {**self._chosen, **self._known}
+        if role == "in_channels":
+            names = {self._channels: self._known[self._channels], **names}
+        for name, column in names.items():
+            if _matches(values, column):
+                return self._choose(name, column)
+        definition = {n: c for n, c in self._known.items() if n != self._channels}
+        for name, column in {**self._chosen, **definition, **self._known}.items():
+            found = _derived(values, column, name)
+            if found:
+                self._choose(name, column)
+                return found
+        for name, column in self._lets.items():
+            if _matches(values, column):
+                return self._choose(name, column)
+        return self._invent(role, values)
+
+    def _choose(self, name: str, values: Values) -> str:
+        self._chosen.setdefault(name, values)
+        return name
+
+    def _invent(self, role: str, values: Values) -> str:
+        name, number = role, 2
+        while name in self._chosen or name in self._known or name in self._lets:
+            name, number = f"{role}{number}", number + 1
+        filled = next(v for v in values if v is not HOLE)
+        return self._choose(name, tuple(filled if v is HOLE else v for v in values))
+
+    # ---- conditions
+
+    def condition(self, taken: Slot, name: str) -> tuple[str, str]:
+        """Python for "the first arm is taken", and for "the second is"."""
+        values = taken.values
+        if values not in self._conditions:
+            self._conditions[values] = self._predicate(values, name)
+        return self._conditions[values]
+
+    def _predicate(self, values: Values, name: str) -> tuple[str, str]:
+        opposite = tuple(not v if isinstance(v, bool) else v for v in values)
+        for known in (self._chosen, self._known, self._lets):
+            for other, column in known.items():
+                if _matches(values, column):
+                    self._choose(other, column)
+                    return other, f"not {other}"
+                if _matches(opposite, column):
+                    self._choose(other, column)
+                    return f"not {other}", other
+        numbers = {n: c for n, c in {**self._chosen, **self._known}.items() if _is_int(c)}
+        for pool in ({n: c for n, c in self._chosen.items() if n in numbers}, numbers):
+            for test in _comparisons(pool):
+                operator, inverse, column, parts = test
+                if _matches(values, column):
+                    for part in parts:
+                        self._choose(part, numbers[part])
+                    return operator, inverse
+                if _matches(opposite, column):
+                    for part in parts:
+                        self._choose(part, numbers[part])
+                    return inverse, operator
+        flag = self._invent(name, values)
+        return flag, f"not {flag}"
+
+
+def _comparisons(columns: dict[str, Values]) -> Iterator[tuple[str, str, Values, tuple[str, ...]]]:
+    """Comparisons of parameters with each other and with constants: text, its opposite, truth in each row, names."""
+    items = list(columns.items())
+    for i, (a, left) in enumerate(items):
+        for b, right in items[i + 1 :]:
+            truth = tuple(x == y for x, y in zip(left, right, strict=True))
+            yield f"{a} == {b}", f"{a} != {b}", truth, (a, b)
+    for name, column in items:
+        for constant in sorted({v for v in column if isinstance(v, int)}):
+            yield f"{name} == {constant}", f"{name} != {constant}", tuple(v == constant for v in column), (name,)
+            over = tuple(isinstance(v, int) and v > constant for v in column)
+            yield f"{name} > {constant}", f"{name} <= {constant}", over, (name,)
+
+
+def _is_int(column: Values) -> bool:
+    return all(isinstance(v, int) and not isinstance(v, bool) for v in column)
+
+
+def _matches(values: Values, column: Values) -> bool:
+    return all(v is HOLE or (type(v) is type(c) and v == c) for v, c in zip(values, column, strict=True))
+
+
+def _columns(rows: list[dict[str, Scalar]]) -> dict[str, Values]:
+    """Name -> its value in every row, for the names that every row has."""
+    return {name: tuple(r[name] for r in rows) for name in rows[0] if all(name in r for r in rows)}
+
+
+def _derived(values: Values, column: Values, name: str) -> str | None:
+    """A number as a multiple, a fraction or a neighbour of a parameter."""
+    pairs = [(v, c) for v, c in zip(values, column, strict=True) if v is not HOLE]
+    whole = [(v, c) for v, c in pairs if _is_int((v, c)) and isinstance(v, int) and isinstance(c, int)]
+    if len(whole) != len(pairs) or len({c for _, c in whole}) < 2 or any(c <= 0 for _, c in whole):
+        return None
+    v, c = whole[0]
+    for m in range(2, 129):
+        if all(v == m * c for v, c in whole):
+            return f"{m} * {name}"
+        if v > 0 and all(v == c // m for v, c in whole):
+            return f"{name} // {m}"
+    if all(w - d == v - c for w, d in whole):
+        return f"{name} {'+' if v > c else '-'} {abs(v - c)}"
+    return None
+
+
+# ---- everything that a signature must express
+
+
+def terms(region: RegionPart) -> Iterator[Slot]:
+    """Every number of a body, in the order in which it is written."""
+    for part in region.parts:
+        yield from _part_terms(part)
+
+
+def _part_terms(part: Part) -> Iterator[Slot]:
+    match part:
+        case ApplyPart(module=SequencePart(region=region)):
+            yield from terms(region)
+        case ApplyPart(module=LayerPart() | CallPart() as module):
+            if not part.again:
+                for name, term in module.args:
+                    if name != "in_channels" or _reads_channels(module):
+                        yield from _slots(term)
+        case SelectPart():
+            for arm in part.arms:
+                if arm:
+                    yield from terms(arm)
+        case LoopPart():
+            yield part.count
+            yield from terms(part.body)
+        case UnrolledPart():
+            for body, count in part.parts:
+                if count:
+                    yield count
+                yield from terms(body)
+        case _:
+            pass
+
+
+def _reads_channels(module: LayerPart | CallPart) -> bool:
+    """Whether the channels of the input are written where the module is made or applied."""
+    return isinstance(module, CallPart) or module.kind in ("Conv", "BatchNorm", "Linear", "PadChannels")
+
+
+def _slots(term: Term) -> Iterator[Slot]:
+    if isinstance(term, Affine):
+        yield from _slots(term.base)
+        yield from _slots(term.step)
+    else:
+        yield term
+
+
+def conditions(region: RegionPart) -> Iterator[tuple[Slot, str]]:
+    """Every choice that instances take differently, with a name for it."""
+    for i, part in enumerate(region.parts, 1):
+        match part:
+            case ApplyPart(module=SequencePart(region=inner)):
+                yield from conditions(inner)
+            case SelectPart():
+                if not part.taken.constant:
+                    yield part.taken, flag_name(part, dict(region.names).get(i))
+                for arm in part.arms:
+                    if arm:
+                        yield from conditions(arm)
+            case LoopPart():
+                yield from conditions(part.body)
+            case UnrolledPart():
+                for body, _ in part.parts:
+                    yield from conditions(body)
+            case _:
+                pass
+
+
+def flag_name(part: SelectPart, hint: str | None) -> str:
+    """What to call the fact that the first arm is taken."""
+    for arm, word in zip(part.arms, ("has", "no"), strict=True):
+        for inner in arm.parts if arm else ():
+            if isinstance(inner, ApplyPart) and inner.label and inner.label.style == "plain":
+                return f"{word}_{inner.label.stem}"
+    return f"plain_{hint}" if hint else "first_arm"

@@ -1,0 +1,100 @@
+"""How PyTorch spells each primitive: as a module that is made once, and as an operation on tensors.
+
+The keys are those of core/primitives.py; a second back end would be a second file like this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from archdsl.backend.pymodel import Call, Expr, call, text
+
+Texts: TypeAlias = dict[str, str]
+"""Arguments as Python expressions; `in_channels` is among them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spelling:
+    """`module` makes the module, `apply` writes the operation on operands. A layer with weights has only the first."""
+
+    module: Callable[[Texts], Expr] | None
+    apply: Callable[[Texts, tuple[Expr, ...]], Expr] | None
+
+
+def _sizes(func: str, positional: list[str], options: list[tuple[str, str, str]]) -> Call:
+    """A call whose options are written where they differ from PyTorch's default."""
+    args: list[tuple[str, Expr]] = [("", p) for p in positional]
+    for name, value, default in options:
+        if value != default:
+            args.append(("" if name == "stride" == value else f"{name}=", value))
+    return Call(func, tuple(args))
+
+
+def _conv(a: Texts) -> Expr:
+    options = [
+        ("stride", a["stride"], "1"),
+        ("padding", a["padding"], "0"),
+        ("dilation", a["dilation"], "1"),
+        ("groups", a["groups"], "1"),
+        ("bias", a["bias"], "True"),
+    ]
+    return _sizes("nn.Conv2d", [a["in_channels"], a["width"], a["kernel"]], options)
+
+
+def _pool(module: str, function: str) -> Spelling:
+    def options(a: Texts) -> list[tuple[str, str, str]]:
+        return [("stride", a["stride"], a["kernel"]), ("padding", a["padding"], "0")]
+
+    return Spelling(
+        lambda a: _sizes(module, [a["kernel"]], options(a)),
+        lambda a, x: Call(function, (("", x[0]), *_sizes("", [a["kernel"]], options(a)).args)),
+    )
+
+
+def _slice(a: Texts, x: tuple[Expr, ...]) -> Expr:
+    step = a["stride"]
+    return Call(_atom(x[0]), (("", ":"), ("", ":"), ("", f"::{step}"), ("", f"::{step}")), "]", "[")
+
+
+def _atom(x: Expr) -> str:
+    written = text(x)
+    return f"({written})" if " " in written and not isinstance(x, Call) else written
+
+
+def _pad(a: Texts, x: tuple[Expr, ...]) -> Expr:
+    extra = _difference(a["width"], a["in_channels"])
+    return call("F.pad", x[0], f"(0, 0, 0, 0, 0, {extra})")
+
+
+def _difference(a: str, b: str) -> str:
+    return str(int(a) - int(b)) if a.isdigit() and b.isdigit() else f"{a} - {b}"
+
+
+def _joined(symbol: str) -> Callable[[Texts, tuple[Expr, ...]], Expr]:
+    def write(a: Texts, x: tuple[Expr, ...]) -> Expr:
+        return f" {symbol} ".join(text(v) if symbol == "+" else _atom(v) for v in x)
+
+    return write
+
+
+SPELLINGS: dict[str, Spelling] = {
+    "Conv": Spelling(_conv, None),
+    "BatchNorm": Spelling(lambda a: call("nn.BatchNorm2d", a["in_channels"]), None),
+    "ReLU": Spelling(lambda a: call("nn.ReLU"), lambda a, x: call("F.relu", x[0])),
+    "Dropout": Spelling(lambda a: call("nn.Dropout", a["p"]), None),
+    "MaxPool": _pool("nn.MaxPool2d", "F.max_pool2d"),
+    "AvgPool": _pool("nn.AvgPool2d", "F.avg_pool2d"),
+    "GlobalAvgPool": Spelling(None, lambda a, x: call(f"{_atom(x[0])}.mean", dim="(2, 3)")),
+    "Flatten": Spelling(lambda a: call("nn.Flatten"), lambda a, x: call(f"{_atom(x[0])}.flatten", "1")),
+    "Linear": Spelling(
+        lambda a: _sizes("nn.Linear", [a["in_channels"], a["width"]], [("bias", a["bias"], "True")]), None
+    ),
+    "Subsample": Spelling(None, _slice),
+    "PadChannels": Spelling(None, _pad),
+    "Identity": Spelling(lambda a: call("nn.Identity"), lambda a, x: x[0]),
+    "add": Spelling(None, _joined("+")),
+    "multiply": Spelling(None, _joined("*")),
+    "concat": Spelling(None, lambda a, x: call("torch.cat", Call("", tuple(("", v) for v in x), "]", "["), dim="1")),
+}
