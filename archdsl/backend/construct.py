@@ -20,9 +20,13 @@ from archdsl.backend.merge import (
 )
 from archdsl.backend.flatten import numbered
 from archdsl.backend.pymodel import Call, Expr, Generator, call, statement, text
-from archdsl.backend.signature import Parameter, Signature, flag_name, literal
+from archdsl.backend.signature import Parameter, Signature, literal
 from archdsl.backend.spelling import SPELLINGS
 from archdsl.core.ir import Label
+
+
+_POSITIONAL = frozenset({"in_channels", "channels", "width"})
+"""Arguments that need no name at a call, as for `nn.Conv2d`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +67,19 @@ class Constructor:
         callee = self.callees[module.group]
         terms = dict(module.args)
         args: list[tuple[str, Expr]] = []
+        names: list[str] = []
         for parameter in callee.parameters:
             value = self.signature.expression(terms[parameter.name], index)
             if parameter.default is None:
-                args.append(("" if len(args) < 2 or value == parameter.name else f"{parameter.name}=", value))
+                plain = parameter.name in _POSITIONAL or value == parameter.name
+                args.append(("" if plain else f"{parameter.name}=", value))
+                names.append(parameter.name)
             elif value != literal(parameter.default):
-                args.append((f"{parameter.name}=", value))
+                skipped = len(names) < callee.parameters.index(parameter)
+                args.append(("" if value == parameter.name and not skipped else f"{parameter.name}=", value))
+                names.append(parameter.name)
         # Once an argument is named, so are those after it.
         named = next((i for i, (prefix, _) in enumerate(args) if prefix), len(args))
-        names = [p.name for p in callee.parameters if p.default is None]
         fixed = [(p or f"{names[i]}=", v) if i > named else (p, v) for i, (p, v) in enumerate(args)]
         return Call(callee.name, tuple(fixed))
 
@@ -161,7 +169,7 @@ class Constructor:
                         if arm:
                             yield from self._pieces(stem, arm, clauses)
                 case LoopPart():
-                    index = "i" if part.indexed and _uses_index(part.body) else "_"
+                    index = "ijklmnop"[len(clauses)] if part.indexed and _uses_index(part.body) else "_"
                     clause = f"for {index} in range({self.signature.expression(part.count)})"
                     yield from self._pieces(stem, part.body, (*clauses, clause))
                 case UnrolledPart():
@@ -189,7 +197,7 @@ class Constructor:
             assert arm
             self._region(arm, arm, out, done, indent)
             return
-        positive, negative = self.signature.condition(part.taken, flag_name(part, hint))
+        positive, negative = self.signature.condition(part.taken, "")
         pad = " " * indent
         optional = optional_module(part)
         if optional:
@@ -199,10 +207,10 @@ class Constructor:
             out.append(f"{pad}if {(positive, negative)[which]}:")
             out += statement(f"self.{step.label.stem} = ", self.module(step.module), indent + 4)
             return
-        flag = flag_name(part, hint)
-        out.append(f"{pad}self.{flag} = {positive}")
+        flag, first = self.signature.flag(part, hint)
+        out.append(f"{pad}self.{flag} = {(positive, negative)[first]}")
         lines: list[list[str]] = []
-        for arm in part.arms:
+        for arm in part.arms if first == 0 else part.arms[::-1]:
             inner: list[str] = []
             if arm:
                 self._region(arm, arm, inner, done, indent + 4)
@@ -219,15 +227,26 @@ class Constructor:
 
 def optional_module(part: SelectPart) -> tuple[int, ApplyPart] | None:
     """The arm and the module, where one arm is a single module by name and the other has nothing of its own."""
-    counts = [len(arm.parts) if arm else 0 for arm in part.arms]
+    arms = [_unwrapped(arm) for arm in part.arms]
+    counts = [len(arm.parts) if arm else 0 for arm in arms]
     if sorted(counts) != [0, 1]:
         return None
     which = counts.index(1)
-    arm = part.arms[which]
+    arm = arms[which]
     step = arm.parts[0] if arm else None
     if isinstance(step, ApplyPart) and step.label and step.label.style == "plain" and not step.again:
         return which, step
     return None
+
+
+def _unwrapped(arm: RegionPart | None) -> RegionPart | None:
+    """An arm without the choices in it that all instances take alike."""
+    while arm and len(arm.parts) == 1:
+        part = arm.parts[0]
+        if not (isinstance(part, SelectPart) and part.taken.constant):
+            break
+        arm = part.arms[0 if part.taken.value else 1]
+    return arm
 
 
 def _flat(region: RegionPart) -> Iterator[tuple[int, Part]]:

@@ -72,7 +72,7 @@ def title(network: Network) -> str:
 def provenance(network: Network) -> tuple[str, ...]:
     """Where a generated file came from and what it holds."""
     cost = measure(network)
-    doc = [safe(line) for line in network.doc.split("\n")] if network.doc else []
+    doc = wrapped(tuple(network.doc.split("\n")), WIDTH) if network.doc else []
     origin = f"from {network.source_name}" if network.source_name else "from the command line"
     return (
         *(doc + [""] if doc else []),
@@ -83,6 +83,17 @@ def provenance(network: Network) -> tuple[str, ...]:
         f"    depth          {cost.depth} (convolutions and linear layers on the longest path)",
         f"    spec           {network.source_hash}",
     )
+
+
+def wrapped(lines: tuple[str, ...], width: int) -> list[str]:
+    """Documentation filled to a width; empty lines part paragraphs, and the first line leaves room for its quotes."""
+    from textwrap import wrap
+
+    out: list[str] = []
+    for paragraph in "\n".join(lines).split("\n\n"):
+        filled = wrap(safe(" ".join(paragraph.split())), width - 3, break_long_words=False, break_on_hyphens=False)
+        out += [*([""] if out else []), *filled]
+    return out
 
 
 def safe(text: str) -> str:
@@ -106,7 +117,7 @@ def _doc(lines: tuple[str, ...], indent: int) -> list[str]:
     pad = " " * indent
     if not lines:
         return []
-    text = [safe(line) for line in lines]
+    text = wrapped(lines, WIDTH - indent)
     if text[0].startswith('"') or text[-1].endswith('"'):
         text = [line.replace('"', "'") for line in text]
     if len(text) == 1 and len(text[0]) + indent + 6 <= WIDTH:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from typing import Literal, TypeAlias
 
+from archdsl.backend.groups import Mismatch
 from archdsl.backend.merge import (
     ApplyPart,
     LayerPart,
@@ -13,6 +16,7 @@ from archdsl.backend.merge import (
     Part,
     RegionPart,
     SelectPart,
+    Slot,
     UnrolledPart,
 )
 from archdsl.core.ir import Label, Ref
@@ -76,15 +80,21 @@ class Flat:
 class Flattener:
     """Flattens one body; `names` gives the spec's name of a value where it has one. Value 0 is the input."""
 
-    def __init__(self) -> None:
+    def __init__(self, region: RegionPart, count_text: Callable[[Slot], str]) -> None:
         self.names: dict[int, str] = {}
+        self._root = region
+        self._count_text = count_text
         self._ids = count(1)
         self._elements: dict[str, int] = {}
-        """List -> elements applied so far, one by one."""
+        """List -> elements applied so far."""
+        self._places = Counter(_stems(region, "item", nested=True))
+        """List -> in how many places its elements are applied."""
+        self._counts: list[str] = []
+        """The counts of the loops around."""
 
-    def flatten(self, region: RegionPart) -> Flat:
-        nodes: list[Node] = []
-        return Flat((), 0) if not region.parts else self._flat(region, 0, {Ref(0, 0): 0}, nodes, {})
+    def flatten(self) -> Flat:
+        """The whole body. Raises Mismatch if a loop over a part of a list has a count in which instances differ."""
+        return self._flat(self._root, 0, {Ref(0, 0): 0}, [], {})
 
     def _flat(
         self, region: RegionPart, level: int, outer: dict[Ref, int], nodes: list[Node], targets: dict[str, str]
@@ -158,12 +168,64 @@ class Flattener:
         self, part: LoopPart, level: int, values: dict[Ref, int], nodes: list[Node], targets: dict[str, str]
     ) -> int:
         carried = next(self._ids)
-        head, inner = loop_head(part)
+        head, inner = self._head(part)
+        self._counts.append(self._count_text(part.count))
         body = self._flat(part.body, level + 1, {**values, Ref(level + 1, 0): carried}, [], {**targets, **inner})
+        self._counts.pop()
         source = values[part.input]
         others = tuple(v for v in free(body) if v not in (carried, source))
-        op = Repeat(part, head, body, carried)
-        return self._add(nodes, op, (source, *others), _common(part.outputs))
+        return self._add(nodes, Repeat(part, head, body, carried), (source, *others), _common(part.outputs))
+
+    def _head(self, part: LoopPart) -> tuple[str, dict[str, str]]:
+        """The head of a Python loop, and what stands in it for the modules that it runs over."""
+        index = "ijklmnop"[len(self._counts)]
+        n = self._count_text(part.count)
+        stems = list(dict.fromkeys(_stems(part.body, "item", nested=False)))
+        below = set(_stems(part.body, "item", nested=True)) - set(stems)
+        labels = [p.label for p in _applications(part.body, nested=False) if p.label and p.label.style == "index"]
+        if labels or below or self._counts:
+            reached = {x.stem: f'getattr(self, f"{x.stem}{{{numbered(index, x.index)}}}")' for x in labels}
+            reached |= {stem: f"self.{stem}[{self._position(stem, index, n, part)}]" for stem in stems}
+            return f"for {index} in range({n}):", reached
+        if not stems:
+            return f"for _ in range({n}):", {}
+        names = {stem: singular(stem) for stem in stems}
+        lists = [self._slice(stem, part) for stem in stems]
+        if len(stems) == 1:
+            return f"for {names[stems[0]]} in {lists[0]}:", names
+        return f"for {', '.join(names.values())} in zip({', '.join(lists)}, strict=True):", names
+
+    def _slice(self, stem: str, part: LoopPart) -> str:
+        """The elements that a loop runs over: all of a list, or those of one place of several."""
+        if self._places[stem] == 1:
+            return f"self.{stem}"
+        start = self._skip(stem, part)
+        return f"self.{stem}[{start}:{start + self._known(part.count)}]"
+
+    def _position(self, stem: str, index: str, n: str, part: LoopPart) -> str:
+        """The number of an element in nested loops: `3 * i + j`."""
+        names = "ijklmnop"[: len(self._counts)] + index
+        text = names[0]
+        sizes = [*self._counts[1:], n] if self._counts else []
+        for name, size in zip(names[1:], sizes, strict=True):
+            text = f"{size} * {_factor(text)} + {name}"
+        if self._places[stem] == 1:
+            return text
+        if self._counts:
+            raise Mismatch
+        start = self._skip(stem, part)
+        return f"{start} + {text}" if start else text
+
+    def _skip(self, stem: str, part: LoopPart) -> int:
+        """Count the elements of a loop; the number of those before it."""
+        start = self._elements.get(stem, 0)
+        self._elements[stem] = start + self._known(part.count)
+        return start
+
+    def _known(self, slot: Slot) -> int:
+        if not slot.constant or not isinstance(slot.value, int):
+            raise Mismatch
+        return slot.value
 
     def _unrolled(
         self, part: UnrolledPart, level: int, values: dict[Ref, int], nodes: list[Node], targets: dict[str, str]
@@ -199,41 +261,28 @@ def free(flat: Flat) -> tuple[int, ...]:
     return tuple(dict.fromkeys([*read, *(() if flat.output in own else (flat.output,))]))
 
 
-def loop_head(part: LoopPart) -> tuple[str, dict[str, str]]:
-    """The head of a Python loop with `{n}` for its count, and what stands for the modules that it runs over."""
-    stems = list(dict.fromkeys(label_stems(part.body, "item")))
-    indexed = [p.label for p in _applications(part.body) if p.label and p.label.style == "index"]
-    if indexed:
-        reached = {label.stem: f'getattr(self, f"{label.stem}{{{numbered("i", label.index)}}}")' for label in indexed}
-        reached |= {stem: f"self.{stem}[i]" for stem in stems}
-        return "for i in range({n}):", reached
-    names = {stem: singular(stem) for stem in stems}
-    if not stems:
-        return "for _ in range({n}):", {}
-    if len(stems) == 1:
-        return f"for {names[stems[0]]} in self.{stems[0]}:", names
-    lists = ", ".join(f"self.{s}" for s in stems)
-    return f"for {', '.join(names.values())} in zip({lists}, strict=True):", names
-
-
-def _applications(region: RegionPart) -> list[ApplyPart]:
+def _applications(region: RegionPart, nested: bool) -> list[ApplyPart]:
+    """The applications in a body; those in loops inside it only if `nested`."""
     found: list[ApplyPart] = []
     for part in region.parts:
         match part:
             case ApplyPart():
                 found.append(part)
             case SelectPart():
-                found += [p for arm in part.arms if arm for p in _applications(arm)]
+                found += [p for arm in part.arms if arm for p in _applications(arm, nested)]
             case LoopPart():
-                found += _applications(part.body)
+                found += _applications(part.body, nested) if nested else []
             case UnrolledPart():
-                found += [p for body, _ in part.parts for p in _applications(body)]
+                found += [p for body, n in part.parts if nested or n is None for p in _applications(body, nested)]
     return found
 
 
-def label_stems(region: RegionPart, style: Literal["item", "index"]) -> list[str]:
-    """The stems of the labels of one style in a body."""
-    return [p.label.stem for p in _applications(region) if p.label and p.label.style == style]
+def _stems(region: RegionPart, style: Literal["item", "index"], nested: bool) -> list[str]:
+    return [p.label.stem for p in _applications(region, nested) if p.label and p.label.style == style]
+
+
+def _factor(text: str) -> str:
+    return f"({text})" if " " in text else text
 
 
 def numbered(index: str, first: int) -> str:
@@ -244,9 +293,12 @@ def numbered(index: str, first: int) -> str:
 def singular(name: str) -> str:
     """One element of a list.
 
-    >>> singular("branches"), singular("functions"), singular("towers"), singular("mix")
-    ('branch', 'function', 'tower', 'mix_')
+    >>> singular("branches"), singular("functions"), singular("convs2"), singular("mix")
+    ('branch', 'function', 'conv2', 'mix_')
     """
+    stem = name.rstrip("0123456789")
+    if stem != name:
+        return f"{singular(stem)}{name[len(stem) :]}"
     if name.endswith(("ches", "shes", "xes", "sses")):
         return name[:-2]
     return name[:-1] if name.endswith("s") and len(name) > 2 else f"{name}_"

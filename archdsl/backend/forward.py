@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from archdsl.backend.construct import Constructor, optional_module
 from archdsl.backend.flatten import Choice, Flat, Flattener, Module, Node, Operation, Repeat
 from archdsl.backend.merge import LayerPart, RegionPart
-from archdsl.backend.pymodel import Call, Expr, statement, text
-from archdsl.backend.signature import flag_name
+from archdsl.backend.pymodel import WIDTH, Call, Expr, statement, text
 from archdsl.backend.spelling import SPELLINGS
 from archdsl.core.types import Shape
 
@@ -38,22 +37,22 @@ class _Plan:
 class Forward:
     """Writes one `forward`. `stored` collects the parameters that it reads, which `__init__` must keep."""
 
-    def __init__(self, constructor: Constructor, comments: bool) -> None:
+    def __init__(self, constructor: Constructor, region: RegionPart, comments: bool) -> None:
         self.constructor = constructor
         self.comments = comments
         self.stored: set[str] = set()
         self._parameters = {p.name for p in constructor.signature.parameters()}
-        self._flattener = Flattener()
+        self._flattener = Flattener(region, lambda count: self._kept(constructor.signature.expression(count)))
         self._exprs: dict[int, Expr] = {}
         self._variables: dict[int, frozenset[str]] = {}
         """Value -> the variables that its expression reads."""
         self._shape: Shape | None = None
 
-    def lines(self, region: RegionPart, input: Shape, indent: int = 8) -> list[str]:
-        """The body of `forward(self, x)`."""
+    def lines(self, input: Shape, indent: int = 8) -> list[str]:
+        """The body of `forward(self, x)`. Raises Mismatch if no one class can write it."""
         self._shape = input
         self._bind(0, "x")
-        flat = self._flattener.flatten(region)
+        flat = self._flattener.flatten()
         lines, result = self._body(flat, frozenset(), indent)
         return [*lines, *statement("return ", result, indent)]
 
@@ -78,32 +77,30 @@ class Forward:
                     self._exprs[node.id] = self._application(node)
                     self._variables[node.id] = frozenset().union(*(self._variables[v] for v in node.inputs))
                     if node.id not in plan.nested:
-                        lines += self._assign(node, flat, plan, position, fixed, indent)
+                        lines += self._assign(node, plan, position, fixed, indent)
                 case Choice():
-                    lines += self._choice(node, node.op, flat, plan, position, fixed, indent)
+                    lines += self._choice(node, node.op, plan, position, fixed, indent)
                 case Repeat():
-                    lines += self._loop(node, node.op, flat, plan, position, fixed, indent)
+                    lines += self._loop(node, node.op, plan, position, fixed, indent)
         return lines, self._exprs[flat.output]
 
-    def _live(self, flat: Flat, plan: _Plan, position: int, fixed: frozenset[str]) -> frozenset[str]:
-        """The variables that are read after a statement."""
-        own = {n.id for n in flat.nodes}
-        later = [v for v, last in plan.statement_of.items() if last > position and v in self._variables]
-        outside = fixed if flat.nodes else frozenset()
-        return frozenset(outside).union(*(self._variables[v] for v in later if v in own or v in plan.statement_of))
+    def _live(self, node: Node, plan: _Plan, position: int, fixed: frozenset[str]) -> frozenset[str]:
+        """The variables that are read after the statement of a node."""
+        later = [v for v, last in plan.statement_of.items() if last > position and v != node.id]
+        return fixed.union(*(self._variables[v] for v in later if v in self._variables))
 
-    def _variable(self, node: Node, flat: Flat, plan: _Plan, position: int, fixed: frozenset[str]) -> str:
-        """The spec's own name for a value, or a variable that is dead, or a new one."""
-        busy = self._live(flat, plan, position, fixed)
+    def _variable(self, node: Node, plan: _Plan, position: int, fixed: frozenset[str], *first: str) -> str:
+        """The spec's own name for a value, or one of `first`, or a variable that is dead, or a new one."""
+        busy = self._live(node, plan, position, fixed)
         hint = self._flattener.names.get(node.id)
         read = sorted(frozenset().union(*(self._variables[v] for v in node.inputs)))
-        options = [*([hint] if hint else []), *read, "x", "out", *(f"out{n}" for n in range(2, 1000))]
+        options = [*([hint] if hint else []), *first, *read, "x", "out", *(f"out{n}" for n in range(2, 1000))]
         return next(name for name in options if name not in busy and name not in _RESERVED)
 
     def _assign(
-        self, node: Node, flat: Flat, plan: _Plan, position: int, fixed: frozenset[str], indent: int
+        self, node: Node, plan: _Plan, position: int, fixed: frozenset[str], indent: int
     ) -> list[str]:
-        name = self._variable(node, flat, plan, position, fixed)
+        name = self._variable(node, plan, position, fixed)
         lines = statement(f"{name} = ", self._exprs[node.id], indent, self._comment(node.shape))
         self._bind(node.id, name)
         return lines
@@ -134,41 +131,53 @@ class Forward:
         texts = self.constructor.texts(layer.args, "i", layer.kind)
         return {name: self._kept(value) for name, value in texts.items()}
 
+    def attribute(self, parameter: str) -> str:
+        """The attribute that keeps a parameter, which may be named as a module is."""
+        return f"{parameter}_" if parameter in self.constructor.signature.labels else parameter
+
     def _kept(self, expression: str) -> str:
         def attribute(match: re.Match[str]) -> str:
             if match[0] not in self._parameters:
                 return match[0]
             self.stored.add(match[0])
-            return f"self.{match[0]}"
+            return f"self.{self.attribute(match[0])}"
 
         return re.sub(r"[A-Za-z_]\w*", attribute, expression)
 
     # ---- choices
 
     def _choice(
-        self, node: Node, op: Choice, flat: Flat, plan: _Plan, position: int, fixed: frozenset[str], indent: int
+        self, node: Node, op: Choice, plan: _Plan, position: int, fixed: frozenset[str], indent: int
     ) -> list[str]:
         read = frozenset().union(*(self._variables[v] for v in node.inputs))
-        inner = self._live(flat, plan, position, fixed) | read
+        inner = self._live(node, plan, position, fixed) | read
         comments, self.comments = self.comments, False
+        hint = self._flattener.names.get(node.id)
+        for arm in op.arms:
+            if hint and arm.nodes and arm.output == arm.nodes[-1].id:
+                self._flattener.names.setdefault(arm.output, hint)
         written = [self._body(arm, inner, indent + 4) for arm in op.arms]
         self.comments = comments
         test, first = self._test(op)
-        if not written[0][0] and not written[1][0]:
-            yes, no = (written[0][1], written[1][1]) if first == 0 else (written[1][1], written[0][1])
-            self._exprs[node.id] = f"{text(yes)} if {test} else {text(no)}"
+        yes, no = (written[0][1], written[1][1]) if first == 0 else (written[1][1], written[0][1])
+        line = f"{text(yes)} if {test} else {text(no)}"
+        if not written[0][0] and not written[1][0] and indent + len(line) < WIDTH - 16:
+            self._exprs[node.id] = line
             self._variables[node.id] = read
             if node.id in plan.nested:
                 return []
-            return self._assign(node, flat, plan, position, fixed, indent)
-        name = self._variable(node, flat, plan, position, fixed)
+            return self._assign(node, plan, position, fixed, indent)
+        name = self._variable(node, plan, position, fixed)
         pad = " " * indent
         out: list[str] = []
         ordered = written if first == 0 else written[::-1]
         for head, (lines, result) in zip((f"if {test}:", "else:"), ordered, strict=True):
             final = statement(f"{name} = ", result, indent + 4) if text(result) != name else []
             body = [*lines, *final]
-            if body or head != "else:":
+            if head == "else:" and _is_chain_of_ifs(body, indent + 4):
+                first_line, *more = [line[4:] for line in body]
+                out += [f"{pad}el{first_line.lstrip()}", *more]
+            elif body or head != "else:":
                 out += [f"{pad}{head}", *(body or [f"{pad}    pass"])]
         self._bind(node.id, name)
         return out
@@ -180,55 +189,56 @@ class Forward:
             which, step = optional
             assert step.label
             return f"self.{step.label.stem} is None", 1 - which
-        return f"self.{flag_name(op.part, op.hint)}", 0
+        name, arm = self.constructor.signature.flag(op.part, op.hint)
+        return f"self.{name}", arm
 
     # ---- loops
 
     def _loop(
-        self, node: Node, op: Repeat, flat: Flat, plan: _Plan, position: int, fixed: frozenset[str], indent: int
+        self, node: Node, op: Repeat, plan: _Plan, position: int, fixed: frozenset[str], indent: int
     ) -> list[str]:
         if op.part.kind == "sequence":
-            lines = self._sequence(node, op, flat, plan, position, fixed, indent)
+            lines = self._sequence(node, op, plan, position, fixed, indent)
         else:
-            lines = self._collection(node, op, flat, plan, position, fixed, indent)
+            lines = self._collection(node, op, plan, position, fixed, indent)
         return lines
 
     def _sequence(
-        self, node: Node, op: Repeat, flat: Flat, plan: _Plan, position: int, fixed: frozenset[str], indent: int
+        self, node: Node, op: Repeat, plan: _Plan, position: int, fixed: frozenset[str], indent: int
     ) -> list[str]:
         start = self._exprs[node.inputs[0]]
         others = frozenset().union(*(self._variables[v] for v in node.inputs[1:]))
-        name = self._variable(node, flat, plan, position, fixed | others)
+        name = self._variable(node, plan, position, fixed | others)
         lines = statement(f"{name} = ", start, indent) if text(start) != name else []
         self._bind(op.carried, name)
-        inner = (self._live(flat, plan, position, fixed) | others) - {name}
+        inner = (self._live(node, plan, position, fixed) | others) - {name}
         body, result = self._iteration(op, inner, indent)
         if text(result) != name:
             body += statement(f"{name} = ", result, indent + 4)
         comment = self._comment(node.shape)
-        head = f"{' ' * indent}{self._head(op)}"
+        head = f"{' ' * indent}{op.head}"
         self._bind(node.id, name)
         return [*lines, f"{head}  {comment}" if comment else head, *body]
 
     def _collection(
-        self, node: Node, op: Repeat, flat: Flat, plan: _Plan, position: int, fixed: frozenset[str], indent: int
+        self, node: Node, op: Repeat, plan: _Plan, position: int, fixed: frozenset[str], indent: int
     ) -> list[str]:
         """A parallel loop on its own: the results are collected, then joined."""
         self._alias(op.carried, node.inputs[0])
         read = frozenset().union(*(self._variables[v] for v in node.inputs))
-        name = self._variable(node, flat, plan, position, fixed)
-        inner = self._live(flat, plan, position, fixed) | read
+        name = self._variable(node, plan, position, fixed)
+        inner = self._live(node, plan, position, fixed) | read
         body, result = self._iteration(op, inner, indent)
         pad = " " * indent
         if op.part.kind == "sum":
             # The first term starts the sum: adding to a zero would cost an addition.
-            lines = [f"{pad}terms = []", f"{pad}{self._head(op)}", *body, f"{pad}    terms.append({text(result)})"]
+            lines = [f"{pad}terms = []", f"{pad}{op.head}", *body, f"{pad}    terms.append({text(result)})"]
             lines += [f"{pad}{name} = terms[0]", f"{pad}for term in terms[1:]:", f"{pad}    {name} = {name} + term"]
         elif body:
-            lines = [f"{pad}parts = []", f"{pad}{self._head(op)}", *body, f"{pad}    parts.append({text(result)})"]
+            lines = [f"{pad}parts = []", f"{pad}{op.head}", *body, f"{pad}    parts.append({text(result)})"]
             lines += statement(f"{name} = ", "torch.cat(parts, dim=1)", indent, self._comment(node.shape))
         else:
-            listed = f"[{text(result)} {self._head(op).removesuffix(':')}]"
+            listed = f"[{text(result)} {op.head.removesuffix(':')}]"
             call = Call("torch.cat", (("", listed), ("dim=", "1")))
             lines = statement(f"{name} = ", call, indent, self._comment(node.shape))
         self._bind(node.id, name)
@@ -253,12 +263,12 @@ class Forward:
         others = [self._exprs[v] for v in node.inputs if v != loop.id]
         expr = start({}, tuple(others))
         self._variables[loop.id] = read
-        name = self._variable(node, flat, plan, position, fixed | read)
+        name = self._variable(node, plan, position, fixed | read, "out")
         lines = statement(f"{name} = ", expr, indent) if text(expr) != name else []
-        inner = self._live(flat, plan, position, fixed) | read | {name}
+        inner = self._live(node, plan, position, fixed) | read | {name}
         body, result = self._iteration(loop.op, inner, indent)
         self._bind(node.id, name)
-        return [*lines, f"{' ' * indent}{self._head(loop.op)}", *body, *statement(f"{name} = {name} + ", result, indent + 4)]
+        return [*lines, f"{' ' * indent}{loop.op.head}", *body, *statement(f"{name} = {name} + ", result, indent + 4)]
 
     def _alias(self, value: int, other: int) -> None:
         self._exprs[value] = self._exprs[other]
@@ -270,8 +280,12 @@ class Forward:
         self.comments, self._shape = comments, shape
         return lines, result
 
-    def _head(self, op: Repeat) -> str:
-        return op.head.replace("{n}", self._kept(self.constructor.signature.expression(op.part.count)))
+
+
+def _is_chain_of_ifs(lines: list[str], indent: int) -> bool:
+    """Whether lines are one `if` statement and nothing else."""
+    outer = [line[indent:] for line in lines if line[indent : indent + 1] != " "]
+    return bool(outer) and outer[0].startswith("if ") and all(o.startswith(("elif ", "else:", ")")) for o in outer[1:])
 
 
 def _plan(flat: Flat) -> _Plan:

@@ -11,6 +11,7 @@ from archdsl.backend.groups import Groups, Mismatch
 from archdsl.backend.merge import Merger, RegionPart
 from archdsl.backend.pymodel import Class, Function, call, signature_lines, statement
 from archdsl.backend.signature import Signature
+from archdsl.core.names import is_taken
 from archdsl.core.ir import Block, Network, Origin, applications, blocks_of
 
 
@@ -36,7 +37,7 @@ class _Lowering:
         self.merger = Merger(self.groups)
         self.callees: dict[int, Callee] = {}
         self.definitions: list[Class | Function] = []
-        self.taken = {"torch", "nn", "F", "Tensor", "build_model", "init_weights"}
+        self.taken: set[str] = set()
 
     def module(self) -> Module:
         for blocks in _by_origin(self.blocks):
@@ -53,12 +54,20 @@ class _Lowering:
             left: list[Block] = []
             for block in rest[1:]:
                 try:
-                    region = self.merger.regions([b.body for b in (*group, block)])
+                    region = self._together([*group, block])
                     group.append(block)
                 except Mismatch:
                     left.append(block)
             self._emit(group, region)
             rest = left
+
+    def _together(self, blocks: list[Block]) -> RegionPart:
+        """The common form of instances. Raises Mismatch if they cannot be one class."""
+        region = self.merger.regions([b.body for b in blocks])
+        if blocks[0].style == "module":
+            constructor = Constructor(Signature(blocks, region), self.callees)
+            Forward(constructor, region, comments=False).lines(blocks[0].input)
+        return region
 
     def _emit(self, variants: list[Block], region: RegionPart) -> None:
         number = len(self.callees)
@@ -92,9 +101,10 @@ class _Lowering:
         first = variants[0]
         is_network = first is self.network.root
         alone = len(variants) == 1
-        forward = Forward(constructor, comments=alone)
-        lines = forward.lines(region, first.input)
-        kept = [f"        self.{n} = {n}" for n in (p.name for p in constructor.signature.parameters()) if n in forward.stored]
+        forward = Forward(constructor, region, comments=alone)
+        lines = forward.lines(first.input)
+        names = [p.name for p in constructor.signature.parameters() if p.name in forward.stored]
+        kept = [f"        self.{forward.attribute(n)} = {n}" for n in names]
         init = [*kept, *constructor.lines(region)]
         head = signature_lines("def __init__", ("self", *declarations), " -> None:", 4)
         if is_network:
@@ -105,7 +115,7 @@ class _Lowering:
     def _name(self, block: Block) -> str:
         base = block.name if block.style == "sequence" else _class_name(block.name)
         name, number = base, 2
-        while name in self.taken:
+        while name in self.taken or is_taken(name):
             name, number = f"{base}{number}", number + 1
         self.taken.add(name)
         return name

@@ -39,6 +39,8 @@ class Slot:
 
     values: tuple[Cell, ...]
     role: str
+    passed: bool = False
+    """An argument for another class, rather than a number of a layer."""
 
     @property
     def constant(self) -> bool:
@@ -195,7 +197,7 @@ class Merger:
         group = found.pop()
         names = self.groups.parameters(group)
         cells = {name: tuple(self.groups.argument(b, name) if b else HOLE for b in blocks) for name in names}
-        return CallPart(group, tuple((name, Slot(values, name)) for name, values in cells.items()))
+        return CallPart(group, tuple((name, Slot(values, name, passed=True)) for name, values in cells.items()))
 
     def _layer(self, rows: Sequence[Apply | None], first: Layer) -> LayerPart:
         layers = [(s.module, s) if s and isinstance(s.module, Layer) else None for s in rows]
@@ -342,13 +344,13 @@ def _fit(term: Term, lengths: Sequence[int]) -> Term:
             base.append(values[0])
             step.append(rise)
     if all(s in (0, HOLE) for s in step):
-        return Slot(tuple(base), term.role)
+        return Slot(tuple(base), term.role, term.passed)
     # A row of one iteration has no step of its own: it takes that of the others.
     rises = {s for s, cells in zip(step, groups, strict=True) if s is not HOLE and len(cells) > 1}
     if len(rises) == 1:
         rise_of_all = rises.pop()
         step = [s if s is HOLE else rise_of_all for s in step]
-    return Affine(Slot(tuple(base), term.role), Slot(tuple(step), f"{term.role}_step"), term.role)
+    return Affine(Slot(tuple(base), term.role, term.passed), Slot(tuple(step), f"{term.role}_step"), term.role)
 
 
 def _split(values: Sequence[Any], lengths: Sequence[int]) -> list[list[Any]]:

@@ -90,7 +90,7 @@ def _generator(generator: Generator, indent: int) -> list[str]:
     pad = " " * indent
     if len(f"{pad}{text(generator)}") <= WIDTH:
         return [f"{pad}{text(generator)}"]
-    return [*statement("", generator.item, indent), *(f"{pad}{c}" for c in generator.clauses)]
+    return [*_broken("", generator.item, "", indent), *(f"{pad}{c}" for c in generator.clauses)]
 
 
 def _item(name: str, value: Expr, indent: int, siblings: int) -> list[str]:

@@ -26,7 +26,8 @@ from archdsl.backend.merge import (
     Term,
     UnrolledPart,
 )
-from archdsl.core.ir import Block
+from archdsl.core.ir import Block, Label
+from archdsl.core.names import is_taken
 from archdsl.core.types import Scalar, scalar_text
 
 Values: TypeAlias = tuple[Cell, ...]
@@ -73,6 +74,8 @@ class Signature:
         self._chosen: dict[str, Values] = {}
         self._texts: dict[tuple[tuple[str, Cell], ...], str] = {}
         self._conditions: dict[Values, tuple[str, str]] = {}
+        self._flags: dict[str, Values] = {}
+        self.labels = labels(region)
         same = all(v.input.channels == v.output.channels for v in variants)
         self._channels = "channels" if same else "in_channels"
         self._known: dict[str, Values] = {self._channels: tuple(v.input.channels for v in variants)}
@@ -84,9 +87,10 @@ class Signature:
             self.condition(taken, name)
 
     def parameters(self) -> tuple[Parameter, ...]:
-        """Input channels first, then in the definition's order; those with a default last."""
-        order = [*self._known, *self._lets, *self._chosen]
-        defaults = dict(self.variants[0].defaults)
+        """In the definition's order, or in that of use where the definition does not name all; defaults last."""
+        named = all(name in self._known for name in self._chosen)
+        order = [*self._known] if named else [self._channels, *self._chosen]
+        defaults = {f"{n}_" if is_taken(n) else n: v for n, v in self.variants[0].defaults}
         found = []
         for name in sorted(self._chosen, key=order.index):
             values = self._chosen[name]
@@ -118,18 +122,26 @@ class Signature:
             return literal(slot.value)
         key = tuple((type(v).__name__, v) for v in slot.values)
         if key not in self._texts:
-            self._texts[key] = self._find(slot.values, slot.role)
+            self._texts[key] = self._find(slot.values, slot.role, slot.passed)
         return self._texts[key]
 
-    def _find(self, values: Values, role: str) -> str:
+    def _find(self, values: Values, role: str, passed: bool) -> str:
         names = {**self._chosen, **self._known}
         if role == "in_channels":
             names = {self._channels: self._known[self._channels], **names}
         for name, column in names.items():
             if _matches(values, column):
                 return self._choose(name, column)
+        opposite = tuple(not v if isinstance(v, bool) else v for v in values)
+        if any(isinstance(v, bool) for v in values):
+            for name, column in names.items():
+                if _matches(opposite, column):
+                    return f"not {self._choose(name, column)}"
         definition = {n: c for n, c in self._known.items() if n != self._channels}
-        for name, column in {**self._chosen, **definition, **self._known}.items():
+        bases = {**self._chosen, **definition, **self._known}
+        if passed:
+            bases.pop(self._channels)
+        for name, column in bases.items():
             found = _derived(values, column, name)
             if found:
                 self._choose(name, column)
@@ -145,12 +157,21 @@ class Signature:
 
     def _invent(self, role: str, values: Values) -> str:
         name, number = role, 2
-        while name in self._chosen or name in self._known or name in self._lets:
+        while name in self._chosen or name in self._known or name in self._lets or name in self._flags:
             name, number = f"{role}{number}", number + 1
         filled = next(v for v in values if v is not HOLE)
         return self._choose(name, tuple(filled if v is HOLE else v for v in values))
 
     # ---- conditions
+
+    def flag(self, part: SelectPart, hint: str | None) -> tuple[str, int]:
+        """The attribute that remembers which arm an instance takes, and the arm for which it is true."""
+        base, arm = flag_name(part, hint)
+        name, number = base, 2
+        while name in self.labels or self._flags.get(name, part.taken.values) != part.taken.values:
+            name, number = f"{base}{number}", number + 1
+        self._flags[name] = part.taken.values
+        return name, arm
 
     def condition(self, taken: Slot, name: str) -> tuple[str, str]:
         """Python for "the first arm is taken", and for "the second is"."""
@@ -161,7 +182,7 @@ class Signature:
 
     def _predicate(self, values: Values, name: str) -> tuple[str, str]:
         opposite = tuple(not v if isinstance(v, bool) else v for v in values)
-        for known in (self._chosen, self._known, self._lets):
+        for known in (self._chosen, self._known):
             for other, column in known.items():
                 if _matches(values, column):
                     self._choose(other, column)
@@ -181,6 +202,9 @@ class Signature:
                     for part in parts:
                         self._choose(part, numbers[part])
                     return inverse, operator
+        for other, column in self._lets.items():
+            if _matches(values, column):
+                return self._choose(other, column), f"not {other}"
         flag = self._invent(name, values)
         return flag, f"not {flag}"
 
@@ -208,8 +232,9 @@ def _matches(values: Values, column: Values) -> bool:
 
 
 def _columns(rows: list[dict[str, Scalar]]) -> dict[str, Values]:
-    """Name -> its value in every row, for the names that every row has."""
-    return {name: tuple(r[name] for r in rows) for name in rows[0] if all(name in r for r in rows)}
+    """Name -> its value in every row, for the names that every row has; a name that Python needs gets an underscore."""
+    shared = [name for name in rows[0] if all(name in r for r in rows)]
+    return {f"{name}_" if is_taken(name) else name: tuple(r[name] for r in rows) for name in shared}
 
 
 def _derived(values: Values, column: Values, name: str) -> str | None:
@@ -277,14 +302,15 @@ def _slots(term: Term) -> Iterator[Slot]:
 
 
 def conditions(region: RegionPart) -> Iterator[tuple[Slot, str]]:
-    """Every choice that instances take differently, with a name for it."""
+    """Every choice that instances take differently, with a name for the fact that its first arm is taken."""
     for i, part in enumerate(region.parts, 1):
         match part:
             case ApplyPart(module=SequencePart(region=inner)):
                 yield from conditions(inner)
             case SelectPart():
                 if not part.taken.constant:
-                    yield part.taken, flag_name(part, dict(region.names).get(i))
+                    name, arm = flag_name(part, dict(region.names).get(i))
+                    yield part.taken, name if arm == 0 else f"not_{name}"
                 for arm in part.arms:
                     if arm:
                         yield from conditions(arm)
@@ -297,10 +323,48 @@ def conditions(region: RegionPart) -> Iterator[tuple[Slot, str]]:
                 pass
 
 
-def flag_name(part: SelectPart, hint: str | None) -> str:
-    """What to call the fact that the first arm is taken."""
-    for arm, word in zip(part.arms, ("has", "no"), strict=True):
-        for inner in arm.parts if arm else ():
-            if isinstance(inner, ApplyPart) and inner.label and inner.label.style == "plain":
-                return f"{word}_{inner.label.stem}"
-    return f"plain_{hint}" if hint else "first_arm"
+def flag_name(part: SelectPart, hint: str | None) -> tuple[str, int]:
+    """What to call the fact that an arm is taken, and which arm that is."""
+    for arm in (0, 1):
+        label = _first_name(part.arms[arm])
+        if label:
+            return f"has_{label}", arm
+    hint = hint or "path"
+    for arm in (0, 1):
+        region = part.arms[arm]
+        if region and not region.parts:
+            return f"plain_{hint}", arm
+    return f"first_{hint}", 0
+
+
+def labels(region: RegionPart) -> set[str]:
+    """The names of the modules of a body, as attributes."""
+    found: set[str] = set()
+    for part in region.parts:
+        match part:
+            case ApplyPart(label=Label(stem=stem) as label):
+                found.add(f"{stem}{label.index}" if label.style == "index" else stem)
+            case SelectPart():
+                found |= {n for arm in part.arms if arm for n in labels(arm)}
+            case LoopPart():
+                found |= labels(part.body)
+            case UnrolledPart():
+                found |= {n for body, _ in part.parts for n in labels(body)}
+            case _:
+                pass
+    return found
+
+
+def _first_name(region: RegionPart | None) -> str | None:
+    """The name of the first module that a region makes."""
+    for part in region.parts if region else ():
+        match part:
+            case ApplyPart(label=Label(style="plain", stem=stem), again=False):
+                return stem
+            case SelectPart():
+                found = next((n for arm in part.arms if (n := _first_name(arm))), None)
+                if found:
+                    return found
+            case _:
+                pass
+    return None

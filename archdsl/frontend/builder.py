@@ -9,7 +9,8 @@ from itertools import count
 from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.diagnostics import error
 from archdsl.base.source import Span
-from archdsl.core.ir import Apply, Label, Loop, Ref, Region, Run, Select, Step
+from archdsl.core.ir import Apply, Label, Loop, Origin, Ref, Region, Run, Select, Step
+from archdsl.core.names import label_problem
 from archdsl.core.types import Scalar, Shape
 from archdsl.frontend.resolve import Module
 from archdsl.frontend.values import Tensor, Value
@@ -64,13 +65,17 @@ class Frame:
     labels: dict[str, Span] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     """List -> number of elements so far."""
+    looped: dict[str, bool] = field(default_factory=dict)
+    """List -> whether its elements are made in a loop."""
     ranges: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     """Stem -> the numbers that runs of equal iterations have taken, as (start, stop)."""
     shared: dict[str, tuple[Shape, Shape]] = field(default_factory=dict)
     auxiliary: list[tuple[Ref, Scalar]] = field(default_factory=list)
 
-    def take(self, label: Label, span: Span) -> Label:
-        """Claim a name in this block. Raises ArchError if it is taken or out of order."""
+    def take(self, label: Label, span: Span, in_loop: bool = False) -> Label:
+        """Claim a name in this block. Raises ArchError if it cannot be a name, is taken or is out of order."""
+        if problem := label_problem(f"{label.stem}{label.index}" if label.style == "index" else label.stem):
+            raise error("bad-label", span, problem=problem)
         if label.style == "item":
             expected = self.counters.get(label.stem, 0)
             if label.index != expected:
@@ -79,6 +84,10 @@ class Frame:
             self.counters[label.stem] = expected + 1
             if expected == 0:
                 self._claim(label.stem, span)
+            elif (in_loop or self.looped[label.stem]) and self.labels[label.stem] != span:
+                problem = f"the elements of `{label.stem}` are made in two places, and one of them is a loop"
+                raise error("bad-label", span, problem=problem, secondary=(Mark(self.labels[label.stem], "first here"),))
+            self.looped[label.stem] = in_loop
             return replace(label, index=0)
         self._claim(f"{label.stem}{label.index}" if label.style == "index" else label.stem, span)
         return label
@@ -152,6 +161,7 @@ def name_unlabelled(region: Region, taken: set[str]) -> Region:
     _count_auto(region, totals)
     if not totals:
         return region
+    taken = set(taken)
     names: dict[str, list[str]] = {}
     for stem, total in totals.items():
         options = [stem] if total == 1 and stem not in taken else []
@@ -161,17 +171,17 @@ def name_unlabelled(region: Region, taken: set[str]) -> Region:
             if candidate not in taken:
                 options.append(candidate)
         names[stem] = options
-    lists: dict[str, str] = {}
+    lists: dict[Origin, str] = {}
 
     def rename(step: Step, in_loop: bool) -> Step:
         match step:
             case Apply(label=Label(style="plain", stem=stem, index=-1)):
                 if in_loop:
-                    if stem not in lists:
+                    if step.origin not in lists:
                         plural = next(p for i in count(1) if (p := f"{stem}s{i if i > 1 else ''}") not in taken)
-                        lists[stem] = plural
+                        lists[step.origin] = plural
                         taken.add(plural)
-                    return replace(step, label=Label("item", lists[stem]))
+                    return replace(step, label=Label("item", lists[step.origin]))
                 return replace(step, label=Label("plain", names[stem].pop(0)))
             case Select():
                 return replace(step, region=walk(step.region, in_loop))

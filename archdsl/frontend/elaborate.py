@@ -37,6 +37,8 @@ class Scope:
     names: dict[str, Value]
     builder: Builder | None
     input: Tensor | None
+    loops: int = 0
+    """How many loops are around."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -600,9 +602,9 @@ class Elaborator:
             raise error("recursion", span, limit=NESTING)
         try:
             own = self._frame(template, module, outer.depth + 1)
-            frame = replace(outer, name=flow.name, module=module, values=own.values, spans=own.spans, scalars={}, lets={})
+            frame = replace(outer, name=flow.name, module=module, values=own.values, spans=own.spans, scalars={})
             frame.depth += 1
-            inner = Scope(frame, dict(frame.values), scope.builder, tensor)
+            inner = Scope(frame, dict(frame.values), scope.builder, tensor, scope.loops)
             self._defaults(template, frame, inner.names, inner)
             return self._body(flow.body, inner, flow.name_span, flow.name)
         except ArchError as problem:
@@ -684,7 +686,7 @@ class Elaborator:
                 what = {"what": "the number of a label", "least": 0, "found": describe(value)}
                 raise error("bad-count", label.index.span, **what)
             index = value
-        return scope.frame.take(Label(label.style, label.stem, index), label.span)
+        return scope.frame.take(Label(label.style, label.stem, index), label.span, scope.loops > 0)
 
     def _anonymous(
         self,
@@ -827,7 +829,7 @@ class Elaborator:
             names[loop.index] = i
         if loop.item and items:
             names[loop.item] = items[i]
-        inner = Scope(scope.frame, names, builder, builder.input())
+        inner = Scope(scope.frame, names, builder, builder.input(), scope.loops + 1)
         output = self._body(loop.body.body, inner, loop.span, "this loop")
         self._use(output, inner, loop.span)
         region = self._close(scope.frame, builder, output)
@@ -867,7 +869,7 @@ def _constants(block: Block) -> tuple[tuple[str, Scalar], ...]:
 
 def _note_scalar(scalars: dict[str, Scalar], name: str, value: Value) -> None:
     if isinstance(value, int | Fraction | bool):
-        scalars[name] = value
+        scalars.setdefault(name, value)
 
 
 def _flattened(expr: syntax.Binary) -> list[syntax.Expr]:
