@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 from archdsl import resources
 from archdsl.backend.lower import lower
 from archdsl.backend.pymodel import WIDTH, Class, Function
+from archdsl.backend.training import train_view
 from archdsl.core.ir import Network
 from archdsl.core.measure import measure
-from archdsl.version import __version__
+from archdsl.base.signing import UNSIGNED, signed
+from archdsl.base.version import __version__
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -46,12 +48,13 @@ def environment() -> Environment:
 
 def emit_model(network: Network) -> str:
     """The text of model.py."""
-    view = model_view(network)
-    return environment().get_template("model.py.j2").render(**_fields(view))
+    return signed(environment().get_template("model.py.j2").render(**asdict(model_view(network))))
 
 
-def _fields(view: ModelView) -> dict[str, object]:
-    return asdict(view)
+def emit_train(network: Network) -> str:
+    """The text of train.py."""
+    view = train_view(network, title(network, len("Train ")), provenance(network))
+    return signed(environment().get_template("train.py.j2").render(**asdict(view)))
 
 
 def model_view(network: Network) -> ModelView:
@@ -62,11 +65,11 @@ def model_view(network: Network) -> ModelView:
     return ModelView(title(network), provenance(network), used, definitions, module.network, shape)
 
 
-def title(network: Network) -> str:
+def title(network: Network, before: int = 0) -> str:
     """The first line of a generated file: the spec, and what goes in and comes out."""
     output = f"{network.classes} logits" if network.classes else str(network.output)
     head = f"{network.spec}: {network.input} to {output}."
-    return safe(head) if len(head) <= WIDTH - 3 else f"{safe(network.spec)}."
+    return safe(head) if len(head) + before <= WIDTH - 3 else f"{safe(network.spec)}."
 
 
 def provenance(network: Network) -> tuple[str, ...]:
@@ -82,6 +85,7 @@ def provenance(network: Network) -> tuple[str, ...]:
         f"    multiply-adds  {cost.macs:,} (convolutions and linear layers, one image)",
         f"    depth          {cost.depth} (convolutions and linear layers on the longest path)",
         f"    spec           {network.source_hash}",
+        f"    checksum       {UNSIGNED}",
     )
 
 

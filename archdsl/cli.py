@@ -1,0 +1,225 @@
+"""The command line: the only module that prints, colours or exits."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from archdsl.base.diagnostics import ArchError
+from archdsl.base.render import Paint, plain, render
+from archdsl.base.version import __version__
+
+WRONG, USAGE, BUG = 1, 2, 70
+
+_COLOURS = {"error": "red", "place": "blue", "note": "green", "help": "cyan"}
+
+
+def _paint(text: str, role: str) -> str:
+    return click.style(text, fg=_COLOURS.get(role), bold=True)
+
+
+def main() -> None:
+    """Run the command line; a bug in archdsl says so and how to report it."""
+    try:
+        cli(prog_name="archdsl", standalone_mode=True)
+    except Exception as problem:
+        _report_bug(problem)
+        sys.exit(BUG)
+
+
+def _report_bug(problem: BaseException) -> None:
+    import platform
+    import traceback
+
+    last = traceback.extract_tb(problem.__traceback__)[-1] if problem.__traceback__ else None
+    where = f"{Path(last.filename).name}:{last.lineno} in {last.name}" if last else "?"
+    lines = [
+        "archdsl: this is a bug in archdsl, not in your spec. Please report these lines and the spec:",
+        f"  archdsl {__version__}, Python {platform.python_version()}, {platform.system()}",
+        f"  command: {' '.join(sys.argv[1:])}"[:400],
+        f"  {type(problem).__name__}: {problem} at {where}"[:400],
+    ]
+    click.echo("\n".join(lines), err=True)
+
+
+def _failing(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Show the diagnostics of a wrong spec and exit with 1."""
+
+    @wraps(command)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        from archdsl.files import Refused
+
+        try:
+            return command(*args, **kwargs)
+        except ArchError as problem:
+            paint: Paint = _paint if sys.stderr.isatty() else plain
+            for diagnostic in problem.diagnostics:
+                click.echo(render(diagnostic, paint), err=True)
+            sys.exit(WRONG)
+        except Refused as problem:
+            click.echo(f"error: {problem}", err=True)
+            sys.exit(WRONG)
+        except BrokenPipeError:
+            sys.exit(0)
+
+    return wrapped
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="archdsl", message="%(prog)s %(version)s")
+def cli() -> None:
+    """A compiler for neural network architectures.
+
+    A SPEC is a .arch file or an expression such as 'WRN(28, 10, dropout=0.3)'.
+    """
+
+
+_specs = click.argument("specs", metavar="SPEC...", nargs=-1, required=True)
+
+
+@cli.command("compile")
+@_specs
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for model.py and train.py.")
+@click.option("--emit", type=click.Choice(["syntax", "ir", "model", "train"]), help="Print one stage instead.")
+@click.option("--force", is_flag=True, help="Overwrite files that were edited.")
+@_failing
+def compile_(specs: Sequence[str], output: Path | None, emit: str | None, force: bool) -> None:
+    """Write model.py and train.py for each network."""
+    if (output is None) == (emit is None):
+        raise click.UsageError("give either -o DIR or --emit STAGE")
+    if emit:
+        click.echo("\n".join(_emit(spec, emit) for spec in specs), nl=False)
+        return
+    from archdsl.backend.training import trainable
+    from archdsl.driver import load
+    from archdsl.files import write_all
+
+    compiled = [c for spec in specs for c in load(spec)]
+    for one in compiled:
+        one.check()
+    _distinct([c.network.name for c in compiled])
+    assert output is not None
+    files: dict[Path, str] = {}
+    untrained = []
+    for one in compiled:
+        folder = output if len(compiled) == 1 else output / one.network.name
+        files[folder / "model.py"] = one.model()
+        if trainable(one.network):
+            files[folder / "train.py"] = one.train()
+        else:
+            untrained.append(one.network.name)
+    write_all(files, force)
+    for path in files:
+        click.echo(str(path))
+    for name in untrained:
+        click.echo(f"note: {name} has no classes to train for, so it has no train.py", err=True)
+
+
+def _distinct(names: Sequence[str]) -> None:
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice:
+        raise click.UsageError(f"two networks are named {twice}, and would be written to one folder")
+
+
+def _emit(spec: str, stage: str) -> str:
+    from archdsl.driver import load, open_spec
+
+    if stage == "syntax":
+        from archdsl.frontend.dump import dump
+        from archdsl.frontend.parser import parse
+
+        return dump(parse(open_spec(spec)[0]))
+    compiled = load(spec)
+    if len(compiled) > 1:
+        raise click.UsageError(f"{spec} has several networks; --emit prints one")
+    one = compiled[0]
+    if stage == "ir":
+        return one.ir()
+    one.check()
+    if stage == "train":
+        from archdsl.backend.training import trainable
+
+        if not trainable(one.network):
+            raise click.UsageError(f"{one.network.name} has no classes to train for")
+        return one.train()
+    return one.model()
+
+
+@cli.command()
+@_specs
+@click.option("--json", "as_json", is_flag=True, help="An array of objects, for scripts.")
+@_failing
+def params(specs: Sequence[str], as_json: bool) -> None:
+    """Count parameters, multiply-adds and depth, without running PyTorch."""
+    from archdsl.report import counts, counts_text
+
+    rows = counts(specs)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+    else:
+        click.echo(counts_text(rows))
+
+
+@cli.command()
+@_specs
+@_failing
+def check(specs: Sequence[str]) -> None:
+    """Validate specs, `expect` lines included."""
+    from archdsl.driver import load
+
+    problems: list[ArchError] = []
+    for spec in specs:
+        try:
+            for one in load(spec):
+                cost = one.check()
+                click.echo(f"{one.network.name}: {cost.params:,} parameters, as expected" if one.elaborated.expectations
+                           else f"{one.network.name}: {cost.params:,} parameters")
+        except ArchError as problem:
+            problems.append(problem)
+    if problems:
+        raise ArchError(*(d for p in problems for d in p.diagnostics))
+
+
+@cli.command()
+@click.argument("files", metavar="FILE...", nargs=-1, required=True)
+@click.option("--check", "only_check", is_flag=True, help="Change nothing; exit with 1 if a file would change.")
+@_failing
+def fmt(files: Sequence[str], only_check: bool) -> None:
+    """Format .arch files; - is standard input."""
+    from archdsl.base.source import Source
+    from archdsl.files import replace_text
+    from archdsl.frontend.formatter import format_file
+    from archdsl.frontend.parser import parse
+    from archdsl.frontend.resolve import read
+
+    changed = []
+    for name in files:
+        source = Source("<stdin>", sys.stdin.read()) if name == "-" else read(Path(name), name)
+        text = format_file(parse(source))
+        if name == "-" and not only_check:
+            click.echo(text, nl=False)
+        elif text != source.text:
+            changed.append(name)
+            if not only_check:
+                replace_text(Path(name), text)
+    for name in changed:
+        click.echo(f"{'would change' if only_check else 'formatted'} {name}", err=True)
+    if only_check and changed:
+        sys.exit(WRONG)
+
+
+@cli.command("list")
+@click.option("--json", "as_json", is_flag=True, help="An array of objects, for scripts.")
+@_failing
+def list_(as_json: bool) -> None:
+    """List the families of the library, with their parameters."""
+    from archdsl.report import families, families_text
+
+    rows = families()
+    click.echo(json.dumps(rows, indent=2) if as_json else families_text(rows))

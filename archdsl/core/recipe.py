@@ -1,0 +1,67 @@
+"""The settings of a `train` clause: what they are called, and the values that they take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+
+from archdsl.core.types import Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A row of the table: `accepts` tells whether a value can be taken."""
+
+    name: str
+    default: Scalar
+    expected: str
+    accepts: Callable[[object], bool]
+    doc: str
+
+
+def _whole(least: int) -> Callable[[object], bool]:
+    return lambda v: isinstance(v, int) and not isinstance(v, bool) and least <= v < 10**9
+
+
+def _number(above: int, most: int) -> Callable[[object], bool]:
+    return lambda v: isinstance(v, int | Fraction) and not isinstance(v, bool) and above <= v <= most
+
+
+def _epochs(value: object) -> bool:
+    if not isinstance(value, tuple):
+        return False
+    whole = [v for v in value if isinstance(v, int) and not isinstance(v, bool) and v >= 1]
+    return len(whole) == len(value) and whole == sorted(set(whole))
+
+
+# The defaults are the recipe of wide residual networks on CIFAR (arXiv:1605.07146, section 4).
+SETTINGS: dict[str, Setting] = {
+    s.name: s
+    for s in (
+        Setting("epochs", 200, "a whole number of at least 1", _whole(1), "passes over the training images"),
+        Setting("batch_size", 128, "a whole number of at least 1", _whole(1), "images in a step"),
+        Setting("lr", Fraction(1, 10), "a number from 0 to 100", _number(0, 100), "learning rate at the start"),
+        Setting("momentum", Fraction(9, 10), "a number from 0 to 1", _number(0, 1), "of stochastic gradient descent"),
+        Setting("nesterov", True, "true or false", lambda v: isinstance(v, bool), "Nesterov's form of momentum"),
+        Setting("weight_decay", Fraction(5, 10000), "a number from 0 to 1", _number(0, 1), "L2 penalty on all parameters"),
+        Setting("milestones", (60, 120, 160), "a rising list of epochs", _epochs, "epochs after which the rate falls"),
+        Setting("gamma", Fraction(1, 5), "a number from 0 to 1", _number(0, 1), "what the rate is multiplied by there"),
+        Setting("crop_padding", None, "a whole number of at least 0", _whole(0), "reflected border of random crops"),
+        Setting("flip", None, "true or false", lambda v: isinstance(v, bool), "mirror half of the training images"),
+        Setting("seed", 0, "a whole number of at least 0", _whole(0), "of all random numbers"),
+    )
+}
+
+
+def combine(*clauses: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """The settings of several clauses, later ones first. A new number of epochs alone stretches the milestones."""
+    settings = {s.name: s.default for s in SETTINGS.values()}
+    for clause in clauses:
+        epochs, milestones = settings["epochs"], settings["milestones"]
+        settings |= clause
+        if "epochs" in clause and "milestones" not in clause:
+            assert isinstance(epochs, int) and isinstance(milestones, tuple) and isinstance(clause["epochs"], int)
+            scaled = (max(1, round(m * clause["epochs"] / epochs)) for m in milestones)
+            settings["milestones"] = tuple(dict.fromkeys(m for m in scaled if m < clause["epochs"]))
+    return settings

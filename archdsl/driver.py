@@ -1,0 +1,88 @@
+"""The pipeline, top to bottom: text in, networks and generated files out. Touches no file but those it is asked to read.
+
+    spec -> parse -> resolve -> elaborate -> verify -> lower -> emit
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from archdsl.base.source import Source
+from archdsl.core.ir import Network
+from archdsl.core.measure import Measure
+from archdsl.core.verify import verify
+from archdsl.frontend.networks import Elaborated, elaborate
+from archdsl.frontend.resolve import read
+
+COMMAND_LINE = "<command line>"
+
+_DEPTH = 20_000
+"""Python frames that the deepest legal spec may need."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A network that has passed every check but, perhaps, its expectations."""
+
+    elaborated: Elaborated
+
+    @property
+    def network(self) -> Network:
+        return self.elaborated.network
+
+    def check(self) -> Measure:
+        """The measure of the network. Raises ArchError if an `expect` fails."""
+        return self.elaborated.check()
+
+    def ir(self) -> str:
+        from archdsl.core.printer import print_network
+
+        return print_network(self.network)
+
+    def model(self) -> str:
+        """The text of model.py."""
+        from archdsl.backend.emit import emit_model
+
+        return emit_model(self.network)
+
+    def train(self) -> str:
+        """The text of train.py."""
+        from archdsl.backend.emit import emit_train
+
+        return emit_train(self.network)
+
+
+def load(spec: str) -> list[Compiled]:
+    """The networks of a SPEC: a path to a .arch file, or an expression. Raises ArchError."""
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), _DEPTH))
+    source, folder, name = open_spec(spec)
+    compiled = [Compiled(e) for e in elaborate(source, folder, name)]
+    for one in compiled:
+        verify(one.network)
+    return compiled
+
+
+def open_spec(spec: str) -> tuple[Source, Path | None, str]:
+    """The source of a SPEC, the folder of its imports, and the name of a network that has none."""
+    if not is_path(spec):
+        return Source(COMMAND_LINE, spec), Path.cwd(), slug(spec)
+    path = Path(spec)
+    return read(path, spec), path.resolve().parent, slug(path.stem)
+
+
+def is_path(spec: str) -> bool:
+    """Whether a SPEC names a file: it ends in .arch, or has a folder in it and no bracket."""
+    return spec.endswith(".arch") or ("/" in spec and not re.search(r"[()\[\]{}]|->", spec)) or Path(spec).is_file()
+
+
+def slug(text: str) -> str:
+    """A name for a network after its spec.
+
+    >>> slug("WRN(28, 10, dropout=0.3)"), slug("B(3,3)x[k=4]")
+    ('wrn_28_10_dropout_0_3', 'b_3_3_x_k_4')
+    """
+    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:60].rstrip("_") or "network"
+    return f"net_{name}" if name[0].isdigit() else name

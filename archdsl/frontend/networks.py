@@ -1,0 +1,189 @@
+"""A source -> the networks in it: what each reads, its recipe, and the figures that it expects."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import cast
+
+from archdsl.base.diagnostics import ArchError, Note, error
+from archdsl.base.diagnostics import Label as Mark
+from archdsl.base.source import Source, Span
+from archdsl.base.suggest import did_you_mean
+from archdsl.core.data import DataSet
+from archdsl.core.ir import Network, Recipe
+from archdsl.core.measure import Measure, measure
+from archdsl.core.recipe import SETTINGS, combine
+from archdsl.core.types import Scalar
+from archdsl.frontend import syntax
+from archdsl.frontend.elaborate import Elaborator, Scope
+from archdsl.frontend.builder import Frame
+from archdsl.frontend.formatter import format_expression, format_on
+from archdsl.frontend.parser import number
+from archdsl.frontend.resolve import Library, Module
+from archdsl.frontend.values import Template, describe
+
+MEASURES = ("params", "macs", "depth")
+_UNITS = {"k": 10**3, "M": 10**6, "G": 10**9}
+
+
+@dataclass(frozen=True, slots=True)
+class Elaborated:
+    """A network, and the figures that the spec expects of it."""
+
+    network: Network
+    expectations: tuple[syntax.Expect, ...]
+
+    def check(self) -> Measure:
+        """The measure of the network. Raises ArchError for every figure that it does not meet."""
+        cost = measure(self.network)
+        problems = [p for e in self.expectations if (p := _failed(e, cost))]
+        if problems:
+            raise ArchError(*(d for p in problems for d in p.diagnostics))
+        return cost
+
+
+def elaborate(source: Source, folder: Path | None, name: str) -> list[Elaborated]:
+    """Every network of a source; one that has no name of its own takes `name`. Raises ArchError."""
+    library = Library()
+    module = library.module(source, folder)
+    elaborator = Elaborator(library)
+    found = [_elaborated(elaborator, module, item, name) for item in _networks(module)]
+    if not found:
+        families = [i.name for i in module.file.items if isinstance(i, syntax.Net)]
+        help = f"call a family to have a network, as in `net mine = {families[0]}(...)`" if families else None
+        raise error("nothing-here", None, name=source.name, help=help)
+    names: dict[str, int] = {}
+    for elaborated in found:
+        names[elaborated.network.name] = names.get(elaborated.network.name, 0) + 1
+    for item, elaborated in zip(_networks(module), found, strict=True):
+        if names[elaborated.network.name] > 1:
+            raise error("same-name", item.name_span, name=elaborated.network.name)
+    return found
+
+
+def _networks(module: Module) -> list[syntax.NamedNet | syntax.Net]:
+    """The networks of a file: those by name, expressions, and nets without parameters."""
+    return [
+        item
+        for item in module.file.items
+        if isinstance(item, syntax.NamedNet) or (isinstance(item, syntax.Net) and not item.params)
+    ]
+
+
+def _elaborated(elaborator: Elaborator, module: Module, item: syntax.NamedNet | syntax.Net, default: str) -> Elaborated:
+    name = item.name or default
+    if isinstance(item, syntax.Net):
+        template: Template | None = Template(item)
+        clauses, span, spec = (), item.name_span, item.name
+    else:
+        template = elaborator.template(module, item.value)
+        clauses, span, spec = item.clauses, item.value.span, format_expression(item.value)
+        _only_clauses(clauses)
+    on = item.on if isinstance(item, syntax.NamedNet) else None
+    reads, classes = elaborator.data(module, on, template)
+    data = reads.name if isinstance(reads, DataSet) else None
+    shape = reads.shape if isinstance(reads, DataSet) else reads
+    if template:
+        root = elaborator.root(module, template, shape, classes, span)
+    else:
+        root = elaborator.flow(module, cast(syntax.NamedNet, item).value, shape, classes, _class_name(name))
+    own = [s for c in clauses if isinstance(c, syntax.Train) for s in c.settings]
+    recipe = Recipe(tuple(_recipe(elaborator, module, list(root.settings), own).items()))
+    body = item.body if isinstance(item, syntax.Net) else clauses
+    expectations = tuple(s for s in body if isinstance(s, syntax.Expect))
+    if on is None:
+        on_text = f" on {data}" if data else f" on {shape}" if not isinstance(item, syntax.Net) else ""
+    else:
+        on_text = format_on(on)
+    doc = item.doc or root.doc
+    text = module.file.source.text.encode()
+    digest = hashlib.sha256(text).hexdigest()[:16]
+    source_name = module.file.source.name
+    network = Network(name, f"{spec}{on_text}", data, classes, root.block, recipe, source_name, digest, doc)
+    for expectation in expectations:
+        _figure(expectation)
+    return Elaborated(network, expectations)
+
+
+def _class_name(name: str) -> str:
+    return "".join(part[:1].upper() + part[1:] for part in name.split("_")) or "Network"
+
+
+def _only_clauses(statements: tuple[syntax.Statement, ...]) -> None:
+    for statement in statements:
+        if not isinstance(statement, syntax.Expect | syntax.Train):
+            found = f"`{statement.span.text.split()[0]}`"
+            help = "the braces after a network hold `expect` and `train`; a body belongs to `net NAME { ... }`"
+            raise error("unexpected", statement.span, found=found, help=help)
+
+
+# ---- recipes
+
+
+def _recipe(
+    elaborator: Elaborator, module: Module, family: list[syntax.Setting], own: list[syntax.Setting]
+) -> dict[str, Scalar]:
+    return combine(*(dict(_settings(elaborator, module, part)) for part in (family, own)))
+
+
+def _settings(
+    elaborator: Elaborator, module: Module, settings: list[syntax.Setting]
+) -> Iterator[tuple[str, Scalar]]:
+    scope = Scope(Frame("", module, {}, {}, 0), {}, None, None)
+    seen: dict[str, Span] = {}
+    for setting in settings:
+        row = SETTINGS.get(setting.name)
+        if row is None:
+            help = did_you_mean(setting.name, SETTINGS) or f"the settings are {', '.join(SETTINGS)}"
+            raise error("bad-setting", setting.name_span, problem=f"unknown setting `{setting.name}`", help=help)
+        if setting.name in seen and seen[setting.name].source is setting.span.source:
+            first = (Mark(seen[setting.name], "first here"),)
+            problem = f"setting `{setting.name}` is given twice"
+            raise error("bad-setting", setting.name_span, problem=problem, secondary=first)
+        seen[setting.name] = setting.name_span
+        value = elaborator.eval(setting.value, scope)
+        if not row.accepts(value):
+            problem = f"`{setting.name}` must be {row.expected}, not {describe(value)}"
+            raise error("bad-setting", setting.value.span, problem=problem)
+        yield setting.name, cast(Scalar, value)
+
+
+# ---- expectations
+
+
+def _figure(expect: syntax.Expect) -> tuple[Fraction, Fraction]:
+    """The figure of an `expect`, and the size of its last digit. Raises ArchError if it measures nothing."""
+    if expect.what not in MEASURES:
+        problem = f"nothing is measured under the name `{expect.what}`"
+        help = did_you_mean(expect.what, MEASURES) or f"it can expect {', '.join(MEASURES)}"
+        raise error("bad-expect", expect.what_span, problem=problem, help=help)
+    match = re.fullmatch(r"([\d_]+(?:\.(\d+))?)([kMG]?)", expect.figure)
+    if match is None:
+        problem = f"`{expect.figure}` is no figure such as 36.5M or 36_479_194"
+        raise error("bad-expect", expect.figure_span, problem=problem)
+    unit = _UNITS.get(match[3], 1)
+    return Fraction(number(match[1])) * unit, Fraction(unit, 10 ** len(match[2] or ""))
+
+
+def _failed(expect: syntax.Expect, cost: Measure) -> ArchError | None:
+    """The error of a figure to which the network's does not round."""
+    figure, digit = _figure(expect)
+    actual = getattr(cost, expect.what)
+    if figure - digit / 2 <= actual < figure + digit / 2:
+        return None
+    shown = f"{actual:,}"
+    note = Note(f"to as many digits that is {_rounded(actual, expect.figure, digit)}")
+    words = {"what": expect.what, "expected": expect.figure, "actual": shown}
+    return error("expect", expect.figure_span, f"it is {shown}", notes=(note,) if digit > 1 else (), **words)
+
+
+def _rounded(actual: int, figure: str, digit: Fraction) -> str:
+    unit = _UNITS.get(figure[-1], 1)
+    decimals = len(figure[:-1].partition(".")[2])
+    steps = (Fraction(actual) / digit + Fraction(1, 2)).__floor__()
+    return f"{float(steps * digit / unit):,.{decimals}f}{figure[-1]}"

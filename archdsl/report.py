@@ -1,0 +1,96 @@
+"""What the commands that count and list print: rows for scripts, and the same as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from archdsl.driver import load
+from archdsl.frontend import syntax
+from archdsl.frontend.formatter import format_expression, format_on
+from archdsl.frontend.resolve import Library, library_index
+
+CONVENTION = "multiply-adds of convolutions and linear layers, one image"
+
+
+def counts(specs: Sequence[str]) -> list[dict[str, Any]]:
+    """A row for each network of the specs. Raises ArchError."""
+    from archdsl.core.measure import measure
+
+    rows = []
+    for spec in specs:
+        for one in load(spec):
+            network, cost = one.network, measure(one.network)
+            rows.append(
+                {
+                    "name": network.name,
+                    "spec": network.spec,
+                    "data": network.data,
+                    "input": list(network.input.dims),
+                    "output": list(network.output.dims),
+                    "classes": network.classes,
+                    "params": cost.params,
+                    "macs": cost.macs,
+                    "depth": cost.depth,
+                }
+            )
+    return rows
+
+
+def counts_text(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows one below the other."""
+    blocks = []
+    for row in rows:
+        shapes = " -> ".join("x".join(str(d) for d in row[key]) for key in ("input", "output"))
+        blocks.append(
+            f"{row['spec']}\n"
+            f"  shapes         {shapes}\n"
+            f"  parameters     {row['params']:,}\n"
+            f"  multiply-adds  {row['macs']:,}  ({CONVENTION})\n"
+            f"  depth          {row['depth']:,}  (convolutions and linear layers on the longest path)"
+        )
+    return "\n\n".join(blocks)
+
+
+def families() -> list[dict[str, Any]]:
+    """A row for each family of the standard library."""
+    library = Library()
+    rows = []
+    for name, path in library_index().items():
+        module = library.load(path, library=True)
+        definition = module.names[name][0]
+        if isinstance(definition, syntax.Net) and definition.params:
+            rows.append(
+                {
+                    "name": name,
+                    "parameters": [_parameter(p) for p in definition.params],
+                    "data": format_on(definition.on).strip().removeprefix("on "),
+                    "paper": module.file.doc.replace("\n", " ").strip(),
+                    "doc": definition.doc.replace("\n", " "),
+                    "file": f"std/{path.name}",
+                }
+            )
+    return rows
+
+
+def families_text(rows: Sequence[dict[str, Any]]) -> str:
+    """The families by file, each with its call and its first sentence."""
+    from textwrap import wrap
+
+    out: list[str] = []
+    for i, row in enumerate(rows):
+        if i == 0 or row["file"] != rows[i - 1]["file"]:
+            out += [*([""] if out else []), *wrap(row["paper"], 100)]
+        out.append(f"  {row['name']}({', '.join(row['parameters'])})")
+        out += wrap(row["doc"].split(". ")[0].rstrip(".") + ".", 96, initial_indent="      ", subsequent_indent="      ")
+        if row["data"]:
+            out.append(f"      on {row['data']}")
+    return "\n".join(out)
+
+
+def _parameter(param: syntax.Param) -> str:
+    if param.rest:
+        return f"*{param.name}"
+    choices = f": {' | '.join(param.choices)}" if param.choices else ""
+    default = f"={format_expression(param.default)}" if param.default else ""
+    return f"{param.name}{choices}{default}"
