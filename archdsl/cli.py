@@ -178,8 +178,11 @@ def check(specs: Sequence[str]) -> None:
         try:
             for one in load(spec):
                 cost = one.check()
-                click.echo(f"{one.network.name}: {cost.params:,} parameters, as expected" if one.elaborated.expectations
-                           else f"{one.network.name}: {cost.params:,} parameters")
+                click.echo(
+                    f"{one.network.name}: {cost.params:,} parameters, as expected"
+                    if one.elaborated.expectations
+                    else f"{one.network.name}: {cost.params:,} parameters"
+                )
         except ArchError as problem:
             problems.append(problem)
     if problems:

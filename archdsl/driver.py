@@ -1,6 +1,6 @@
-"""The pipeline, top to bottom: text in, networks and generated files out. Touches no file but those it is asked to read.
+"""The pipeline, top to bottom: text in, networks and generated files out.
 
-    spec -> parse -> resolve -> elaborate -> verify -> lower -> emit
+spec -> parse -> resolve -> elaborate -> verify -> lower -> emit
 """
 
 from __future__ import annotations

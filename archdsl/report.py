@@ -82,7 +82,9 @@ def families_text(rows: Sequence[dict[str, Any]]) -> str:
         if i == 0 or row["file"] != rows[i - 1]["file"]:
             out += [*([""] if out else []), *wrap(row["paper"], 100)]
         out.append(f"  {row['name']}({', '.join(row['parameters'])})")
-        out += wrap(row["doc"].split(". ")[0].rstrip(".") + ".", 96, initial_indent="      ", subsequent_indent="      ")
+        out += wrap(
+            row["doc"].split(". ")[0].rstrip(".") + ".", 96, initial_indent="      ", subsequent_indent="      "
+        )
         if row["data"]:
             out.append(f"      on {row['data']}")
     return "\n".join(out)

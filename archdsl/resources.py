@@ -1,4 +1,4 @@
-"""Where the grammar, the templates and the standard library are: inside the wheel, or beside the package in a checkout."""
+"""Where the grammar, the templates and the library are: inside the wheel, or beside the package in a checkout."""
 
 from __future__ import annotations
 

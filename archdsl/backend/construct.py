@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from archdsl.backend.flatten import numbered
 from archdsl.backend.merge import (
     Affine,
     ApplyPart,
@@ -18,12 +19,10 @@ from archdsl.backend.merge import (
     Term,
     UnrolledPart,
 )
-from archdsl.backend.flatten import numbered
 from archdsl.backend.pymodel import Call, Expr, Generator, call, statement, text
 from archdsl.backend.signature import Parameter, Signature, literal
 from archdsl.backend.spelling import SPELLINGS
 from archdsl.core.ir import Label
-
 
 _POSITIONAL = frozenset({"in_channels", "channels", "width"})
 """Arguments that need no name at a call, as for `nn.Conv2d`."""
@@ -221,8 +220,6 @@ class Constructor:
                 out += [f"{pad}else:", *lines[1]]
         elif lines[1]:
             out += [f"{pad}if not self.{flag}:", *lines[1]]
-
-
 
 
 def optional_module(part: SelectPart) -> tuple[int, ApplyPart] | None:

@@ -135,7 +135,10 @@ class Flattener:
             case SelectPart():
                 then, otherwise = part.arms
                 assert then and otherwise
-                arms = (self._flat(then, level + 1, values, [], targets), self._flat(otherwise, level + 1, values, [], targets))
+                arms = (
+                    self._flat(then, level + 1, values, [], targets),
+                    self._flat(otherwise, level + 1, values, [], targets),
+                )
                 inputs = tuple(dict.fromkeys((*free(arms[0]), *free(arms[1]))))
                 return self._add(nodes, Choice(part, arms, hint), inputs, _common(part.outputs))
             case LoopPart():

@@ -97,9 +97,7 @@ class Forward:
         options = [*([hint] if hint else []), *first, *read, "x", "out", *(f"out{n}" for n in range(2, 1000))]
         return next(name for name in options if name not in busy and name not in _RESERVED)
 
-    def _assign(
-        self, node: Node, plan: _Plan, position: int, fixed: frozenset[str], indent: int
-    ) -> list[str]:
+    def _assign(self, node: Node, plan: _Plan, position: int, fixed: frozenset[str], indent: int) -> list[str]:
         name = self._variable(node, plan, position, fixed)
         lines = statement(f"{name} = ", self._exprs[node.id], indent, self._comment(node.shape))
         self._bind(node.id, name)
@@ -281,7 +279,6 @@ class Forward:
         return lines, result
 
 
-
 def _is_chain_of_ifs(lines: list[str], indent: int) -> bool:
     """Whether lines are one `if` statement and nothing else."""
     outer = [line[indent:] for line in lines if line[indent : indent + 1] != " "]
@@ -308,13 +305,16 @@ def _plan(flat: Flat) -> _Plan:
         user = flat.nodes[mine[0]] if mine[0] < len(flat.nodes) else None
         if isinstance(node.op, Repeat):
             additions = user is not None and isinstance(user.op, Operation) and user.op.kind == "add"
-            already = user is not None and any(v in nested and _kind(flat.nodes[position[v]]) == "loop" for v in user.inputs if v in position)
+            already = user is not None and any(
+                v in nested and _kind(flat.nodes[position[v]]) == "loop" for v in user.inputs if v in position
+            )
             if node.op.part.kind == "sum" and additions and not already:
                 nested.add(node.id)
                 written_at[i] = mine[0]
         elif mine[0] == i + 1 and _nests(node, kinds[node.id], user):
             nested.add(node.id)
             written_at[i] = mine[0]
+
     def statement_at(i: int) -> int:
         while i in written_at:
             i = written_at[i]

@@ -11,8 +11,8 @@ from archdsl.backend.groups import Groups, Mismatch
 from archdsl.backend.merge import Merger, RegionPart
 from archdsl.backend.pymodel import Class, Function, call, signature_lines, statement
 from archdsl.backend.signature import Signature
-from archdsl.core.names import is_taken
 from archdsl.core.ir import Block, Network, Origin, applications, blocks_of
+from archdsl.core.names import is_taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,4 +178,6 @@ def _inline(blocks: Sequence[Block]) -> set[int]:
             if isinstance(step.module, Block):
                 uses[step.module.origin] = uses.get(step.module.origin, 0) + 1
     root = blocks[-1]
-    return {id(b) for b in blocks if b.style == "sequence" and b is not root and (not b.named or uses.get(b.origin, 0) == 1)}
+    return {
+        id(b) for b in blocks if b.style == "sequence" and b is not root and (not b.named or uses.get(b.origin, 0) == 1)
+    }

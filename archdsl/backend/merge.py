@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, assert_never
+from typing import Any, Literal, TypeAlias
 
 from archdsl.backend.groups import Groups, Mismatch
+from archdsl.base.exhaustive import assert_never
 from archdsl.core.ir import Apply, Block, Label, Layer, Loop, Ref, Region, Run, Select, Step
 from archdsl.core.types import Scalar, Shape
 
@@ -22,15 +23,15 @@ MOST_ITERATIONS = 4096
 """Loops of more unequal iterations than this are not searched for a pattern."""
 
 
-class _Hole:
+class Hole:
     """The value of a slot in a row that has no such step."""
 
     def __repr__(self) -> str:
         return "HOLE"
 
 
-HOLE = _Hole()
-Cell: TypeAlias = "Scalar | _Hole"
+HOLE = Hole()
+Cell: TypeAlias = "Scalar | Hole"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ class Slot:
 
     @property
     def value(self) -> Scalar:
-        return next((v for v in self.values if not isinstance(v, _Hole)), None)
+        return next((v for v in self.values if not isinstance(v, Hole)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -406,5 +407,3 @@ def map_terms(
                 return replace(part, parts=bodies, outputs=shapes(part.outputs))
 
     return of_region(region)
-
-

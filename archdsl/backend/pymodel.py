@@ -76,7 +76,11 @@ def _broken(prefix: str, expr: Expr, suffix: str, indent: int) -> list[str]:
     pad = " " * indent
     match expr:
         case Call(args=((inner_prefix, Generator() as generator),)):
-            return [f"{pad}{prefix}{expr.func}{expr.open}{inner_prefix}", *_generator(generator, indent + 4), f"{pad}{expr.close}{suffix}"]
+            return [
+                f"{pad}{prefix}{expr.func}{expr.open}{inner_prefix}",
+                *_generator(generator, indent + 4),
+                f"{pad}{expr.close}{suffix}",
+            ]
         case Call() if expr.args:
             lines = [f"{pad}{prefix}{expr.func}{expr.open}"]
             for name, value in expr.args:

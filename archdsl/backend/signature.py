@@ -16,6 +16,7 @@ from archdsl.backend.merge import (
     ApplyPart,
     CallPart,
     Cell,
+    Hole,
     LayerPart,
     LoopPart,
     Part,
@@ -101,11 +102,12 @@ class Signature:
 
     def arguments(self) -> list[dict[str, Scalar]]:
         """What each variant passes."""
-        columns = {name: values for name, values in self._chosen.items()}
-        return [
-            {name: value for name, values in columns.items() if not isinstance(value := values[i], type(HOLE))}
-            for i in range(len(self.variants))
-        ]
+        rows: list[dict[str, Scalar]] = [{} for _ in self.variants]
+        for name, values in self._chosen.items():
+            for row, value in zip(rows, values, strict=True):
+                assert not isinstance(value, Hole)
+                row[name] = value
+        return rows
 
     # ---- numbers
 
@@ -311,9 +313,9 @@ def conditions(region: RegionPart) -> Iterator[tuple[Slot, str]]:
                 if not part.taken.constant:
                     name, arm = flag_name(part, dict(region.names).get(i))
                     yield part.taken, name if arm == 0 else f"not_{name}"
-                for arm in part.arms:
-                    if arm:
-                        yield from conditions(arm)
+                for inner_arm in part.arms:
+                    if inner_arm:
+                        yield from conditions(inner_arm)
             case LoopPart():
                 yield from conditions(part.body)
             case UnrolledPart():

@@ -91,7 +91,9 @@ def train_view(network: Network, title: str, provenance: tuple[str, ...]) -> Tra
     parts = [*(["Random crops of the reflected border"] if padding else []), *(["flips"] if flip else [])]
     words = " and ".join(parts)
     height, width = network.input.dims[1:]
-    texts = {name: literal(recipe[name]) for name in ("epochs", "batch_size", "lr", "gamma", "momentum", "weight_decay")}
+    texts = {
+        name: literal(recipe[name]) for name in ("epochs", "batch_size", "lr", "gamma", "momentum", "weight_decay")
+    }
     return TrainView(
         title=title,
         provenance=provenance,

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import assert_never
 
+from archdsl.base.exhaustive import assert_never
 from archdsl.core.ir import Apply, Block, Label, Layer, Loop, Network, Ref, Region, Select, Step, blocks_of, regions_of
 from archdsl.core.primitives import PRIMITIVES, parameters_of
-
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +47,11 @@ def _costs(region: Region, known: dict[int, Measure]) -> tuple[int, int]:
 
 def _step_costs(step: Step, known: dict[int, Measure]) -> tuple[int, int]:
     match step:
-        case Apply(module=Layer(kind=kind, args=args)):
-            named = dict(args)
-            params = 0 if step.again else parameters_of(kind, named, step.shapes)
-            return params, PRIMITIVES[kind].macs(named, step.shapes, step.output)
-        case Apply(module=Block() as block):
-            inner = known[id(block)]
+        case Apply(module=module) if isinstance(module, Block):
+            inner = known[id(module)]
             return (0 if step.again else inner.params), inner.macs
+        case Apply():
+            return _layer_costs(step)
         case Select():
             return _costs(step.region, known)
         case Loop():
@@ -62,6 +59,13 @@ def _step_costs(step: Step, known: dict[int, Measure]) -> tuple[int, int]:
             return sum(n * p for n, (p, _) in pairs), sum(n * m for n, (_, m) in pairs)
         case _:
             assert_never(step)
+
+
+def _layer_costs(step: Apply) -> tuple[int, int]:
+    assert isinstance(step.module, Layer)
+    kind, args = step.module.kind, dict(step.module.args)
+    params = 0 if step.again else parameters_of(kind, args, step.shapes)
+    return params, PRIMITIVES[kind].macs(args, step.shapes, step.output)
 
 
 class _Depths:
@@ -78,10 +82,9 @@ class _Depths:
 
     def _of_step(self, step: Step, depths: dict[Ref, int], level: int) -> int:
         match step:
-            case Apply(module=Layer(kind=kind)):
-                return max(depths[r] for r in step.inputs) + PRIMITIVES[kind].is_layer
-            case Apply(module=Block() as block):
-                return max(depths[r] for r in step.inputs) + self.known[id(block)].depth
+            case Apply(module=module):
+                own = self.known[id(module)].depth if isinstance(module, Block) else PRIMITIVES[module.kind].is_layer
+                return max(depths[r] for r in step.inputs) + own
             case Select():
                 return self.of_region(step.region, depths, level + 1)
             case Loop(kind="sequence"):
@@ -137,5 +140,3 @@ def _children(region: Region, counters: dict[str, int], iteration: int) -> Itera
         else:
             for inner in regions_of(step):
                 yield from _children(inner, counters, iteration)
-
-

@@ -109,7 +109,8 @@ def _conv_weights(args: Args, shapes: Shapes) -> Weights:
 
 def _conv_macs(args: Args, shapes: Shapes, output: Shape) -> int:
     height, width = pair(args["kernel"])
-    return output.size * (shapes[0].channels // args["groups"]) * height * width
+    groups: int = args["groups"]
+    return output.size * (shapes[0].channels // groups) * height * width
 
 
 def _pool_output(args: Args, shapes: Shapes) -> Shape:
@@ -127,7 +128,9 @@ def _pool_stride(args: dict[str, Any]) -> None:
 
 def _linear_output(args: Args, shapes: Shapes) -> Shape:
     if len(shapes[0].dims) != 1:
-        raise ShapeError(f"a linear layer needs a vector, and the input is {shapes[0]}; add `GlobalAvgPool` or `Flatten`")
+        raise ShapeError(
+            f"a linear layer needs a vector, and the input is {shapes[0]}; add `GlobalAvgPool` or `Flatten`"
+        )
     return Shape((args["width"],))
 
 
@@ -177,7 +180,7 @@ PRIMITIVES: dict[str, Primitive] = {
     for p in (
         Primitive(
             "Conv",
-            "Two-dimensional convolution to `width` channels; keeps the resolution at stride 1 unless padding is given.",
+            "Two-dimensional convolution to `width` channels; keeps the resolution at stride 1 by default.",
             (
                 Parameter("width", "int", least=1),
                 _KERNEL,
@@ -261,7 +264,9 @@ PRIMITIVES: dict[str, Primitive] = {
         Primitive("Identity", "The input itself.", (), _unchanged),
         Primitive("add", "The sum of tensors of one shape: `a + b`.", (), _all_equal),
         Primitive("multiply", "The product of tensors of one shape, element by element: `a * b`.", (), _all_equal),
-        Primitive("concat", "Tensors of one resolution, channels after channels: `concat { a, b }`.", (), _concat_output),
+        Primitive(
+            "concat", "Tensors of one resolution, channels after channels: `concat { a, b }`.", (), _concat_output
+        ),
     )
 }
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
+from archdsl.base.exhaustive import assert_never
 from archdsl.core.ir import Apply, Block, Label, Layer, Loop, Network, Ref, Region, Select, Step, blocks_of
 from archdsl.core.measure import measure
 from archdsl.core.types import scalar_text

@@ -44,7 +44,9 @@ SETTINGS: dict[str, Setting] = {
         Setting("lr", Fraction(1, 10), "a number from 0 to 100", _number(0, 100), "learning rate at the start"),
         Setting("momentum", Fraction(9, 10), "a number from 0 to 1", _number(0, 1), "of stochastic gradient descent"),
         Setting("nesterov", True, "true or false", lambda v: isinstance(v, bool), "Nesterov's form of momentum"),
-        Setting("weight_decay", Fraction(5, 10000), "a number from 0 to 1", _number(0, 1), "L2 penalty on all parameters"),
+        Setting(
+            "weight_decay", Fraction(5, 10000), "a number from 0 to 1", _number(0, 1), "L2 penalty on all parameters"
+        ),
         Setting("milestones", (60, 120, 160), "a rising list of epochs", _epochs, "epochs after which the rate falls"),
         Setting("gamma", Fraction(1, 5), "a number from 0 to 1", _number(0, 1), "what the rate is multiplied by there"),
         Setting("crop_padding", None, "a whole number of at least 0", _whole(0), "reflected border of random crops"),

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
+from archdsl.base.exhaustive import assert_never
 from archdsl.core.ir import Apply, Block, Layer, Loop, Network, Ref, Region, Select, Step, blocks_of, regions_of
 from archdsl.core.primitives import PRIMITIVES
 from archdsl.core.types import Shape

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from archdsl.base.diagnostics import error
 from archdsl.base.diagnostics import Label as Mark
+from archdsl.base.diagnostics import error
 from archdsl.base.source import Span
 from archdsl.base.suggest import did_you_mean, spoken
 from archdsl.core.primitives import PRIMITIVES, REQUIRED, Primitive, check_argument
@@ -93,11 +93,11 @@ def _checked(callee: Block | Net | Primitive, param: Param, arg: Given) -> Value
             raise error("bad-argument", arg.span, **words)
         return value
     optional = param.default is not None and getattr(param.default, "value", 0) is None
-    if param.choices and not (optional and arg.value is None):
-        if not (isinstance(arg.value, Choice) and arg.value.name in param.choices):
-            choices = spoken(f"`{c}`" for c in param.choices)
-            words = {"name": param.name, "callee": callee.name, "choices": choices, "found": describe(arg.value)}
-            raise error("not-a-choice", arg.span, **words)
+    chosen = isinstance(arg.value, Choice) and arg.value.name in param.choices
+    if param.choices and not chosen and not (optional and arg.value is None):
+        choices = spoken(f"`{c}`" for c in param.choices)
+        words = {"name": param.name, "callee": callee.name, "choices": choices, "found": describe(arg.value)}
+        raise error("not-a-choice", arg.span, **words)
     return arg.value
 
 
@@ -117,4 +117,4 @@ def primitive_args(template: Template) -> dict[str, Scalar]:
     bound = dict(template.args)
     args = {p.name: bound.get(p.name, p.default) for p in template.callee.parameters}
     template.callee.complete(args)
-    return args  # type: ignore[return-value]
+    return args

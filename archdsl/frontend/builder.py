@@ -86,7 +86,9 @@ class Frame:
                 self._claim(label.stem, span)
             elif (in_loop or self.looped[label.stem]) and self.labels[label.stem] != span:
                 problem = f"the elements of `{label.stem}` are made in two places, and one of them is a loop"
-                raise error("bad-label", span, problem=problem, secondary=(Mark(self.labels[label.stem], "first here"),))
+                raise error(
+                    "bad-label", span, problem=problem, secondary=(Mark(self.labels[label.stem], "first here"),)
+                )
             self.looped[label.stem] = in_loop
             return replace(label, index=0)
         self._claim(f"{label.stem}{label.index}" if label.style == "index" else label.stem, span)
@@ -213,5 +215,3 @@ def _count_auto(region: Region, totals: dict[str, int], in_loop: bool = False) -
                     _count_auto(run.region, totals, True)
             case _:
                 pass
-
-

@@ -22,8 +22,12 @@ def _node(label: str, node: object, depth: int, lines: list[str]) -> None:
     where = f"  @{span.start}..{span.end}" if isinstance(span, Span) else ""
     assert is_dataclass(node)
     values = [(f.name, getattr(node, f.name)) for f in fields(node)]
-    plain = [f"{n}={v!r}" for n, v in values if isinstance(v, str | bool | int) or n in ("choices", "dims", "value")
-             and not is_dataclass(v) and v not in ((), None)]
+    plain = [
+        f"{n}={v!r}"
+        for n, v in values
+        if isinstance(v, str | bool | int)
+        or (n in ("choices", "dims", "value") and not is_dataclass(v) and v not in ((), None))
+    ]
     lines.append(f"{pad}{label}{type(node).__name__} {' '.join(plain)}".rstrip() + where)
     for name, value in values:
         if isinstance(value, Span):

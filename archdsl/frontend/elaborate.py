@@ -7,18 +7,19 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import cast
 
-from archdsl.base.diagnostics import ArchError, Diagnostic, Label as Mark, Note, diagnose, error
-from archdsl.base.source import Source, Span
+from archdsl.base.diagnostics import ArchError, Diagnostic, Note, error
+from archdsl.base.diagnostics import Label as Mark
+from archdsl.base.source import Span
 from archdsl.base.suggest import did_you_mean, spoken
 from archdsl.core import ir
 from archdsl.core.data import DataSet
 from archdsl.core.ir import Apply, Label, Layer, Loop, Origin, Region, Run, Select
-from archdsl.core.primitives import Primitive, ShapeError
+from archdsl.core.primitives import PRIMITIVES, Primitive, ShapeError
 from archdsl.core.types import Scalar, Shape
 from archdsl.frontend import syntax
 from archdsl.frontend.binding import Given, bind, missing, parameters, primitive_args
 from archdsl.frontend.builder import Builder, Frame, auto_label, name_unlabelled, shifted, snake
-from archdsl.frontend.resolve import Library, Module, any_expression, unknown_name
+from archdsl.frontend.resolve import Library, Module, any_expression, children, expressions_of, unknown_name
 from archdsl.frontend.syntax import Block, Net
 from archdsl.frontend.values import Choice, Shared, Template, Tensor, Value, arithmetic, describe, is_number, show
 
@@ -69,7 +70,9 @@ class Elaborator:
             raise error("not-a-value", expr.span, expected="a network or block", found=describe(value))
         return value
 
-    def data(self, module: Module, on: syntax.On | None, template: Template | None) -> tuple[DataSet | Shape, int | None]:
+    def data(
+        self, module: Module, on: syntax.On | None, template: Template | None
+    ) -> tuple[DataSet | Shape, int | None]:
         """What a network reads: the `on` clause given, else the one of its family, else the preview shape."""
         if on is not None:
             return self._on(on, self._top(module))
@@ -141,8 +144,8 @@ class Elaborator:
         value = self.eval(on.data, scope)
         classes = self.eval(on.classes, scope) if on.classes else None
         if on.classes and not (isinstance(classes, int) and not isinstance(classes, bool) and classes >= 1):
-            least = {"what": "the number of classes", "least": 1, "found": describe(classes)}
-            raise error("bad-count", on.classes.span, **least)
+            what = "the number of classes"
+            raise error("bad-count", on.classes.span, what=what, least=1, found=describe(classes))
         if isinstance(value, DataSet):
             return value, cast(int, classes) if on.classes else value.classes
         if isinstance(value, Shape):
@@ -362,15 +365,15 @@ class Elaborator:
 
     def _name(self, name: syntax.Name, scope: Scope) -> Value:
         if name.name in scope.names:
-            value = scope.names[name.name]
-            if name.name == "classes" and value is None:
+            known = scope.names[name.name]
+            if name.name == "classes" and known is None:
                 help = "say what the network reads: `on cifar10`, or `on 3x160x160 -> 37`"
                 raise error("no-classes", name.span, help=help)
-            return value
+            return known
         found = self.library.find(name.name, scope.frame.module)
         if found is None:
-            known = [*scope.names, *self.library.known(scope.frame.module)]
-            raise ArchError(unknown_name(name, known))
+            visible = [*scope.names, *self.library.known(scope.frame.module)]
+            raise ArchError(unknown_name(name, visible))
         value = found[0]
         return value if isinstance(value, DataSet) else Template(value)
 
@@ -428,8 +431,8 @@ class Elaborator:
         """Join tensors. A shape error names the first operand that differs, and shows the shapes of all."""
         tensors = [self._tensor(value, scope, at) for value, at in operands]
         shapes = tuple(t.shape for t in tensors)
-        key = (lambda s: s.dims[1:]) if kind == "concat" else (lambda s: s.dims)
-        odd = next((i for i, s in enumerate(shapes) if key(s) != key(shapes[0])), None)
+        first = 1 if kind == "concat" else 0
+        odd = next((i for i, s in enumerate(shapes) if s.dims[first:] != shapes[0].dims[first:]), None)
         if odd is not None:
             what = {"add": "a sum", "multiply": "a product", "concat": "a concatenation"}[kind]
             marks = tuple(Mark(at, f"this is {s}") for (_, at), s in zip(operands, shapes, strict=True))
@@ -439,8 +442,6 @@ class Elaborator:
         if len(tensors) == 1:
             return tensors[0]
         refs = tuple(self._use(t, scope, at) for t, (_, at) in zip(tensors, operands, strict=True))
-        from archdsl.core.primitives import PRIMITIVES
-
         output = PRIMITIVES[kind].output({}, shapes)
         return self._add(scope, Apply(Layer(kind), None, refs, shapes, output, _origin(span)), span)
 
@@ -630,7 +631,9 @@ class Elaborator:
         else:
             found = self._label(label, primitive.label or snake(primitive.name), scope)
         ref = self._use(tensor, scope, span)
-        step = Apply(Layer(primitive.name, tuple(args.items())), found, (ref,), (tensor.shape,), output, _origin(span), again)
+        step = Apply(
+            Layer(primitive.name, tuple(args.items())), found, (ref,), (tensor.shape,), output, _origin(span), again
+        )
         return self._add(scope, step, span)
 
     def _label(self, label: Label | None, stem: str, scope: Scope) -> Label:
@@ -683,8 +686,8 @@ class Elaborator:
         if label.index:
             value = self.eval(label.index, scope)
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
-                what = {"what": "the number of a label", "least": 0, "found": describe(value)}
-                raise error("bad-count", label.index.span, **what)
+                what = "the number of a label"
+                raise error("bad-count", label.index.span, what=what, least=0, found=describe(value))
             index = value
         return scope.frame.take(Label(label.style, label.stem, index), label.span, scope.loops > 0)
 
@@ -731,7 +734,9 @@ class Elaborator:
         arm = expr.then if taken else expr.otherwise
         if scope.builder is None or scope.frame.numbered:
             return self._step(arm, tensor, scope) if tensor else self.eval(arm, scope)
-        builder = self._open(scope.frame, scope.builder.level + 1, (tensor or scope.input or scope.builder.input()).shape)
+        builder = self._open(
+            scope.frame, scope.builder.level + 1, (tensor or scope.input or scope.builder.input()).shape
+        )
         inner = replace(scope, builder=builder)
         value = self._step(arm, tensor, inner) if tensor else self.eval(arm, inner)
         if not isinstance(value, Tensor):
@@ -752,8 +757,8 @@ class Elaborator:
         whole = int(value) if isinstance(value, Fraction) and value.denominator == 1 else value
         least = 0 if loop.kind == "sequence" else 1
         if not isinstance(whole, int) or isinstance(whole, bool) or whole < least:
-            words = {"what": "the count of a loop", "least": least, "found": describe(value)}
-            raise error("bad-count", loop.count.span, **words)
+            what = "the count of a loop"
+            raise error("bad-count", loop.count.span, what=what, least=least, found=describe(value))
         return whole, None
 
     def _sequence(self, loop: syntax.Loop, tensor: Tensor, scope: Scope) -> Tensor:
@@ -768,8 +773,7 @@ class Elaborator:
         self._outside_list(scope, loop.span, f"`{loop.kind}`")
         count, items = self._iterations(loop, scope)
         if count == 0:
-            words = {"what": "the count of a loop", "least": 1, "found": "an empty list"}
-            raise error("bad-count", loop.span, **words)
+            raise error("bad-count", loop.span, what="the count of a loop", least=1, found="an empty list")
         runs, output = self._runs(loop, count, items, tensor.shape, scope)
         ref = self._use(tensor, scope, loop.span)
         return self._add(scope, Loop(loop.kind, runs, ref, output, _origin(loop.span)), loop.span)
@@ -893,8 +897,6 @@ def _matters(body: syntax.Group, index: str) -> bool:
         return (isinstance(expr, syntax.Name) and expr.name == index) or used_below(expr)
 
     def used_below(expr: syntax.Expr) -> bool:
-        from archdsl.frontend.resolve import children, expressions_of
-
         if isinstance(expr, syntax.Name):
             return expr.name == index
         inner = expr.body if isinstance(expr, syntax.Group) else expr.body.body if isinstance(expr, syntax.Loop) else ()
@@ -930,5 +932,3 @@ def _lift(found: Diagnostic, call: Span, name: str) -> Diagnostic:
     others = tuple(Note(m.text, m) for m in found.secondary if m.span.source.library)
     kept = tuple(m for m in found.secondary if not m.span.source.library)
     return replace(found, primary=Mark(call), secondary=kept, notes=(inside, *others, *found.notes))
-
-

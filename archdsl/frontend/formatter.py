@@ -78,7 +78,9 @@ def _bare(expr: syntax.Expr) -> str:
         case syntax.Multiply():
             return f"{_flat(expr.callee, _POSTFIX)}x[{', '.join(_argument(a) for a in expr.args)}]"
         case syntax.Unary():
-            return f"not {_flat(expr.operand, _NOT)}" if expr.operator == "not" else f"-{_flat(expr.operand, _NEGATIVE)}"
+            return (
+                f"not {_flat(expr.operand, _NOT)}" if expr.operator == "not" else f"-{_flat(expr.operand, _NEGATIVE)}"
+            )
         case syntax.Binary():
             return _binary(expr)
         case syntax.If():
@@ -141,7 +143,11 @@ def _flat_statement(statement: syntax.Statement) -> str:
         case syntax.Expect():
             return f"expect {statement.what} {statement.figure}"
         case syntax.Train():
-            return f"train {{ {'; '.join(_setting(s) for s in statement.settings)} }}" if statement.settings else "train {}"
+            return (
+                f"train {{ {'; '.join(_setting(s) for s in statement.settings)} }}"
+                if statement.settings
+                else "train {}"
+            )
         case syntax.Auxiliary():
             return f"aux {_flat(statement.weight, _OR)}: {_flat(statement.value, _IF)}"
         case syntax.Result():
@@ -197,7 +203,8 @@ class _Formatter:
         previous: syntax.Item | None = None
         for item in file.items:
             lead = self._before(item.span.start)
-            lines, hoisted = self._hoisting(item.span, lambda item=item: self._item(item))  # type: ignore[misc]
+            lines = self._item(item)
+            hoisted = [c for c in self._before(item.span.end) if c]
             together = isinstance(item, syntax.Import) and isinstance(previous, syntax.Import)
             if previous is not None and not together:
                 out.append("")
@@ -210,11 +217,6 @@ class _Formatter:
         if rest and out:
             out.append("")
         return "\n".join([*out, *rest]) + "\n" if out or rest else ""
-
-    def _hoisting(self, span: Span, write: object) -> tuple[list[str], list[str]]:
-        """Lines, and the comments inside them that had no statement to stand by."""
-        lines: list[str] = write()  # type: ignore[operator]
-        return lines, [c for c in self._before(span.end) if c]
 
     def _item(self, item: syntax.Item) -> list[str]:
         match item:
@@ -338,7 +340,9 @@ class _Formatter:
                     lines += self._expr(expr.then, indent + 2, f"{pad}then ")
                 return [*lines, *self._otherwise(expr.otherwise, indent)]
             case syntax.Loop():
-                return self._with_body([f"{prefix}{_loop_head(expr)}"], expr.body.body, expr.span, _column(prefix, indent))
+                return self._with_body(
+                    [f"{prefix}{_loop_head(expr)}"], expr.body.body, expr.span, _column(prefix, indent)
+                )
             case syntax.Group():
                 return self._with_body([prefix.rstrip()], expr.body, expr.span, _column(prefix, indent))
             case syntax.Labelled():

@@ -20,8 +20,8 @@ from archdsl.core.measure import Measure, measure
 from archdsl.core.recipe import SETTINGS, combine
 from archdsl.core.types import Scalar
 from archdsl.frontend import syntax
-from archdsl.frontend.elaborate import Elaborator, Scope
 from archdsl.frontend.builder import Frame
+from archdsl.frontend.elaborate import Elaborator, Scope
 from archdsl.frontend.formatter import format_expression, format_on
 from archdsl.frontend.parser import number
 from archdsl.frontend.resolve import Library, Module
@@ -77,9 +77,10 @@ def _networks(module: Module) -> list[syntax.NamedNet | syntax.Net]:
 
 def _elaborated(elaborator: Elaborator, module: Module, item: syntax.NamedNet | syntax.Net, default: str) -> Elaborated:
     name = item.name or default
+    clauses: tuple[syntax.Statement, ...] = ()
     if isinstance(item, syntax.Net):
         template: Template | None = Template(item)
-        clauses, span, spec = (), item.name_span, item.name
+        span, spec = item.name_span, item.name
     else:
         template = elaborator.template(module, item.value)
         clauses, span, spec = item.clauses, item.value.span, format_expression(item.value)
@@ -131,9 +132,7 @@ def _recipe(
     return combine(*(dict(_settings(elaborator, module, part)) for part in (family, own)))
 
 
-def _settings(
-    elaborator: Elaborator, module: Module, settings: list[syntax.Setting]
-) -> Iterator[tuple[str, Scalar]]:
+def _settings(elaborator: Elaborator, module: Module, settings: list[syntax.Setting]) -> Iterator[tuple[str, Scalar]]:
     scope = Scope(Frame("", module, {}, {}, 0), {}, None, None)
     seen: dict[str, Span] = {}
     for setting in settings:

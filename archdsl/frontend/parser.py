@@ -23,7 +23,26 @@ _COMMENT_OR_STRING = re.compile(r'"(?:\\.|[^"\\\n])*"|#[^\n]*')
 _BLANKS = re.compile(r"(?:[ \t\r\n\f;]|#[^\n]*)*")
 _CONTINUES = re.compile(r"->|[-+*/%,)\]}]|[=!]=|[<>]|(?:else|then|and|or|on)\b|$")
 _EXPECTS_MORE = frozenset(
-    "LBRACE COMMA EQUAL STAR ADD MUL COMPARE COLON MINUS __ARROW IF THEN ELSE AND OR NOT ON VBAR".split()
+    [
+        "LBRACE",
+        "COMMA",
+        "EQUAL",
+        "STAR",
+        "ADD",
+        "MUL",
+        "COMPARE",
+        "COLON",
+        "MINUS",
+        "__ARROW",
+        "IF",
+        "THEN",
+        "ELSE",
+        "AND",
+        "OR",
+        "NOT",
+        "ON",
+        "VBAR",
+    ]
 )
 
 
@@ -108,7 +127,7 @@ def _tree(source: Source, start: str) -> Any:
         offset = len(source.text) if token.type == "$END" else token.start_pos or 0
         raise explain(source, offset, None if token.type == "$END" else token, problem.accepts) from None
     except UnexpectedCharacters as problem:
-        raise explain(source, problem.pos_in_stream, None, set()) from None
+        raise explain(source, problem.pos_in_stream or 0, None, set()) from None
     except LarkError as problem:  # pragma: no cover - Lark's other errors come from the grammar, not the text
         raise AssertionError(f"the parser failed: {problem}") from problem
 
@@ -138,9 +157,8 @@ class _Builder(Transformer[Token, Any]):
         self.docs = {
             source.position(c.span.start)[0]: c
             for c in comments
-            if c.text.startswith("##") and not source.line(source.position(c.span.start)[0])[
-                : source.position(c.span.start)[1] - 1
-            ].strip()
+            if c.text.startswith("##")
+            and not source.line(source.position(c.span.start)[0])[: source.position(c.span.start)[1] - 1].strip()
         }
 
     # -- spans and documentation
@@ -177,7 +195,9 @@ class _Builder(Transformer[Token, Any]):
         return tuple(i for i in items if i is not None)
 
     def import_(self, meta: Meta, path: Token, *names: Token) -> syntax.Import:
-        return syntax.Import(self._span(meta), self.string(meta, path, at=path), tuple(self.name(meta, n) for n in names))
+        return syntax.Import(
+            self._span(meta), self.string(meta, path, at=path), tuple(self.name(meta, n) for n in names)
+        )
 
     def block(self, meta: Meta, name: Token, params: Any, body: Any) -> syntax.Block:
         span = self._span(meta)

@@ -348,5 +348,3 @@ def any_expression(expr: syntax.Expr, test: Callable[[syntax.Expr], bool]) -> bo
     bodies = expr.body if isinstance(expr, syntax.Group) else expr.body.body if isinstance(expr, syntax.Loop) else ()
     below = [*children(expr), *(e for s in bodies for e in expressions_of(s))]
     return any(any_expression(e, test) for e in below)
-
-

@@ -30,7 +30,10 @@ _WORDS = {
 _MISTAKES: tuple[tuple[str, str], ...] = (
     # (what the text around the error looks like, where `@` is the error; the cure)
     (r"\b[A-Za-z_]\w*-\d+(-\d+)*@", "write the numbers as arguments: `WRN(28, 10)`"),
-    (r"^\s*(def|class|import|lambda|return|while)\b.*@", "this is Python; see docs/language.md for the notation of .arch"),
+    (
+        r"^\s*(def|class|import|lambda|return|while)\b.*@",
+        "this is Python; see docs/language.md for the notation of .arch",
+    ),
     (r"@\s*=(?!=)", "name a value with `let name = ...`"),
     (r"\w\s*@:", "an argument is given with `=`, as in `dropout=0.3`"),
     (r"^\s*[\w-]+@:.*$", "this looks like YAML; a network is written as a call, as in `WRN(28, 10)`"),

@@ -6,7 +6,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from archdsl.base.diagnostics import error
 from archdsl.base.source import Span
@@ -61,7 +61,7 @@ class Shared:
 
 
 Value: TypeAlias = (
-    "int | Fraction | bool | str | None | Choice | Tensor | Template | Shared | DataSet | Shape | tuple[Value, ...]"
+    "int | Fraction | bool | str | Choice | Tensor | Template | Shared | DataSet | Shape | tuple[Value, ...] | None"
 )
 
 
@@ -109,7 +109,9 @@ def show(value: Value) -> str:
         case Template(callee, args):
             rest = next((p.name for p in getattr(callee, "params", ()) if p.rest), None)
             words = [
-                ", ".join(show(v) for v in value) if name == rest and isinstance(value, tuple) else f"{name}={show(value)}"
+                ", ".join(show(v) for v in value)
+                if name == rest and isinstance(value, tuple)
+                else f"{name}={show(value)}"
                 for name, value in args
             ]
             return f"{callee.name}({', '.join(words)})" if words else callee.name
@@ -123,7 +125,7 @@ def is_number(value: Value) -> bool:
     return isinstance(value, int | Fraction) and not isinstance(value, bool)
 
 
-_ARITHMETIC: dict[str, Callable[[object, object], object]] = {
+_ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add,
     "-": operator.sub,
     "*": operator.mul,
