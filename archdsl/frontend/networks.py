@@ -21,7 +21,8 @@ from archdsl.core.recipe import SETTINGS, combine
 from archdsl.core.types import Scalar
 from archdsl.frontend import syntax
 from archdsl.frontend.builder import Frame
-from archdsl.frontend.elaborate import Elaborator, Scope
+from archdsl.frontend.elaborate import Elaborator
+from archdsl.frontend.evaluate import Scope
 from archdsl.frontend.formatter import format_expression, format_on
 from archdsl.frontend.parser import number
 from archdsl.frontend.resolve import Library, Module

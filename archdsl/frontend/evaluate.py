@@ -1,0 +1,257 @@
+"""Compile-time evaluation: expressions to values. What becomes part of the network is left to the classes below."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from archdsl.base.diagnostics import ArchError, error
+from archdsl.base.diagnostics import Label as Mark
+from archdsl.base.source import Span
+from archdsl.base.suggest import did_you_mean, spoken
+from archdsl.core import ir
+from archdsl.core.data import DataSet
+from archdsl.core.ir import Apply, Layer, Origin
+from archdsl.core.primitives import PRIMITIVES
+from archdsl.core.types import Shape
+from archdsl.frontend import syntax
+from archdsl.frontend.binding import Given, bind, parameters
+from archdsl.frontend.builder import Builder, Frame
+from archdsl.frontend.resolve import Library, Module, unknown_name
+from archdsl.frontend.syntax import Block
+from archdsl.frontend.values import Choice, Shared, Template, Tensor, Value, arithmetic, describe
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """Where an expression is evaluated: its names, its region, and what `in` means."""
+
+    frame: Frame
+    names: dict[str, Value]
+    builder: Builder | None
+    input: Tensor | None
+    loops: int = 0
+    """How many loops are around."""
+
+
+class Evaluator(ABC):
+    """Evaluates expressions; a flow in one is handed to `_step` and `_select`."""
+
+    def __init__(self, library: Library) -> None:
+        self.library = library
+
+    @abstractmethod
+    def _step(self, expr: syntax.Expr, tensor: Tensor, scope: Scope) -> Tensor:
+        """Apply a step of a chain to a tensor."""
+
+    @abstractmethod
+    def _select(self, expr: syntax.If, scope: Scope, tensor: Tensor | None) -> Value:
+        """The arm of an `if` that its condition takes."""
+
+    @abstractmethod
+    def _tensor(self, value: Value, scope: Scope, span: Span) -> Tensor:
+        """A value where a tensor is due."""
+
+    @abstractmethod
+    def _use(self, tensor: Tensor, scope: Scope, span: Span) -> ir.Ref:
+        """The name of a tensor as an input of a step."""
+
+    @abstractmethod
+    def _add(self, scope: Scope, step: ir.Step, span: Span) -> Tensor:
+        """The result of a step that joins the region under construction."""
+
+    # ---- expressions
+
+    def eval(self, expr: syntax.Expr, scope: Scope) -> Value:
+        """The value of an expression; flows become tensors of the region under construction."""
+        match expr:
+            case syntax.Number(value=value) | syntax.String(value=value) | syntax.Constant(value=value):
+                return value
+            case syntax.ShapeLiteral():
+                return Shape(expr.dims)
+            case syntax.Name():
+                return self._name(expr, scope)
+            case syntax.Input():
+                return self._input(expr.span, scope)
+            case syntax.ListExpr():
+                return tuple(self.eval(item, scope) for item in expr.items)
+            case syntax.Attribute():
+                return self._attribute(expr, scope)
+            case syntax.Index():
+                return self._index(expr, scope)
+            case syntax.Call():
+                return self._call(expr, scope)
+            case syntax.Multiply():
+                return self._multiply(expr, scope)
+            case syntax.Unary(operator="not"):
+                return not self._condition(expr.operand, scope)
+            case syntax.Unary():
+                return arithmetic("-", 0, self.eval(expr.operand, scope), expr.span)
+            case syntax.Binary():
+                return self._binary(expr, scope)
+            case syntax.If():
+                return self._select(expr, scope, None)
+            case syntax.Chain():
+                tensor = self._tensor(self.eval(expr.head, scope), scope, expr.head.span)
+                for step in expr.steps:
+                    tensor = self._step(step, tensor, scope)
+                return tensor
+            case syntax.Labelled() | syntax.Group() | syntax.Loop() | syntax.Join():
+                return self._step(expr, self._input(expr.span, scope), scope)
+
+    def _name(self, name: syntax.Name, scope: Scope) -> Value:
+        if name.name in scope.names:
+            known = scope.names[name.name]
+            if name.name == "classes" and known is None:
+                help = "say what the network reads: `on cifar10`, or `on 3x160x160 -> 37`"
+                raise error("no-classes", name.span, help=help)
+            return known
+        found = self.library.find(name.name, scope.frame.module)
+        if found is None:
+            visible = [*scope.names, *self.library.known(scope.frame.module)]
+            raise ArchError(unknown_name(name, visible))
+        value = found[0]
+        return value if isinstance(value, DataSet) else Template(value)
+
+    def _input(self, span: Span, scope: Scope) -> Tensor:
+        if scope.input is None or scope.builder is None:
+            raise error("needs-input", span, name="in")
+        return scope.input
+
+    def _attribute(self, expr: syntax.Attribute, scope: Scope) -> Value:
+        if isinstance(expr.owner, syntax.Input) and scope.input is not None:
+            owner: Value = scope.input
+        else:
+            owner = self.eval(expr.owner, scope)
+        known: dict[str, Value] = {}
+        if isinstance(owner, Tensor | Shape | DataSet):
+            shape = owner if isinstance(owner, Shape) else owner.shape
+            known = dict(zip(("channels", "height", "width"), shape.dims, strict=False))
+        elif isinstance(owner, tuple):
+            known = {"length": len(owner)}
+        if expr.name not in known:
+            help = did_you_mean(expr.name, known) or (f"it has {spoken(known, 'and')}" if known else None)
+            raise error("bad-attribute", expr.span, owner=describe(owner), name=expr.name, help=help)
+        return known[expr.name]
+
+    def _index(self, expr: syntax.Index, scope: Scope) -> Value:
+        owner, index = self.eval(expr.owner, scope), self.eval(expr.index, scope)
+        if not isinstance(owner, tuple) or not isinstance(index, int) or isinstance(index, bool):
+            problem = f"{describe(owner)} cannot be indexed by {describe(index)}"
+            raise error("bad-index", expr.span, problem=problem)
+        if not -len(owner) <= index < len(owner):
+            raise error("bad-index", expr.span, problem=f"index {index} of a list of {len(owner)}")
+        return owner[index]
+
+    def _condition(self, expr: syntax.Expr, scope: Scope) -> bool:
+        value = self.eval(expr, scope)
+        if not isinstance(value, bool):
+            raise error("bad-condition", expr.span, found=describe(value))
+        return value
+
+    def _binary(self, expr: syntax.Binary, scope: Scope) -> Value:
+        if expr.operator in ("and", "or"):
+            left = self._condition(expr.left, scope)
+            return left if left == (expr.operator == "or") else self._condition(expr.right, scope)
+        operands = _flattened(expr) if expr.operator in ("+", "*") else [expr.left, expr.right]
+        values = [self.eval(e, scope) for e in operands]
+        if any(isinstance(v, Tensor | Template | Shared) for v in values) and expr.operator in ("+", "*"):
+            kind = "add" if expr.operator == "+" else "multiply"
+            return self._operator(kind, list(zip(values, (e.span for e in operands), strict=True)), scope, expr.span)
+        result = values[0]
+        for value in values[1:]:
+            result = arithmetic(expr.operator, result, value, expr.span)
+        return result
+
+    def _operator(self, kind: str, operands: list[tuple[Value, Span]], scope: Scope, span: Span) -> Tensor:
+        """Join tensors. A shape error names the first operand that differs, and shows the shapes of all."""
+        tensors = [self._tensor(value, scope, at) for value, at in operands]
+        shapes = tuple(t.shape for t in tensors)
+        first = 1 if kind == "concat" else 0
+        odd = next((i for i, s in enumerate(shapes) if s.dims[first:] != shapes[0].dims[first:]), None)
+        if odd is not None:
+            what = {"add": "a sum", "multiply": "a product", "concat": "a concatenation"}[kind]
+            marks = tuple(Mark(at, f"this is {s}") for (_, at), s in zip(operands, shapes, strict=True))
+            secondary = tuple(m for i, m in enumerate(marks) if i != odd)
+            text = spoken((str(s) for s in shapes), "and")
+            raise error("unequal-shapes", marks[odd].span, marks[odd].text, what=what, shapes=text, secondary=secondary)
+        if len(tensors) == 1:
+            return tensors[0]
+        refs = tuple(self._use(t, scope, at) for t, (_, at) in zip(tensors, operands, strict=True))
+        output = PRIMITIVES[kind].output({}, shapes)
+        return self._add(scope, Apply(Layer(kind), None, refs, shapes, output, origin(span)), span)
+
+    # ---- calls
+
+    def _call(self, expr: syntax.Call, scope: Scope) -> Value:
+        callee = self.eval(expr.callee, scope)
+        if not isinstance(callee, Template):
+            raise error("not-callable", expr.callee.span, found=describe(callee))
+        return bind(callee, self._given(expr.args, callee, scope), expr.span)
+
+    def _multiply(self, expr: syntax.Multiply, scope: Scope) -> Value:
+        """`f x[k=4]`: sets `k` of a residual block; any other block is the residual function of a `Residual`."""
+        callee = self.eval(expr.callee, scope)
+        if not isinstance(callee, Template):
+            raise error("not-callable", expr.callee.span, found=describe(callee))
+        for arg in expr.args:
+            if arg.name is None:
+                raise error("unexpected", arg.span, found="argument without a name", help="write it as in `x[k=4]`")
+        names = {p.name for p in parameters(callee.callee)}
+        if not all(arg.name in names for arg in expr.args):
+            found = self.library.find("Residual", scope.frame.module)
+            assert found and isinstance(found[0], Block)
+            given = Given("function", callee, expr.callee.span, expr.callee.span)
+            callee = bind(Template(found[0]), [given], expr.span)
+        return bind(callee, self._given(expr.args, callee, scope), expr.span)
+
+    def _given(self, args: tuple[syntax.Argument, ...], callee: Template, scope: Scope) -> list[Given]:
+        params = parameters(callee.callee)
+        bound = dict(callee.args)
+        positional = iter([p for p in params if p.name not in bound])
+        given = []
+        for arg in args:
+            param = next((p for p in params if p.name == arg.name), None) if arg.name else next(positional, None)
+            if arg.spread:
+                values = self.eval(arg.value, scope)
+                if not isinstance(values, tuple):
+                    raise error("not-a-value", arg.value.span, expected="a list after `*`", found=describe(values))
+                given += [Given(None, v, arg.value.span, arg.span) for v in values]
+                continue
+            value = self._argument(arg.value, param, scope)
+            given.append(Given(arg.name, value, self._written(arg.value, scope), arg.span))
+        return given
+
+    def _argument(self, expr: syntax.Expr, param: syntax.Param | None, scope: Scope) -> Value:
+        """The value of an argument; a bare name that its parameter lists is that choice."""
+        if param and param.choices and isinstance(expr, syntax.Name):
+            if expr.name in param.choices:
+                return Choice(expr.name)
+            if expr.name not in scope.names and not self.library.find(expr.name, scope.frame.module):
+                return Choice(expr.name)
+        value = self.eval(expr, scope)
+        if isinstance(value, Tensor):
+            help = "apply the block to it: `value -> block`"
+            raise error("not-a-value", expr.span, expected="an argument", found=describe(value), help=help)
+        return value
+
+    def _written(self, expr: syntax.Expr, scope: Scope) -> Span:
+        """Where a value was written: for a parameter passed on, where the caller wrote it."""
+        if isinstance(expr, syntax.Name) and scope.names.get(expr.name) is scope.frame.values.get(expr.name):
+            return scope.frame.spans.get(expr.name, expr.span)
+        return expr.span
+
+    def _top(self, module: Module) -> Scope:
+        return Scope(Frame("", module, {}, {}, 0), {}, None, None)
+
+
+def origin(span: Span) -> Origin:
+    return Origin(span.source.name, span.start)
+
+
+def _flattened(expr: syntax.Binary) -> list[syntax.Expr]:
+    """`a + b + c` as [a, b, c]."""
+    left = expr.left
+    if isinstance(left, syntax.Binary) and left.operator == expr.operator:
+        return [*_flattened(left), expr.right]
+    return [left, expr.right]

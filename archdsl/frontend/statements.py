@@ -1,0 +1,130 @@
+"""Statements: lets, shared modules, requirements and results, and how a failed requirement is explained."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from typing import cast
+
+from archdsl.base.diagnostics import ArchError, Note, error
+from archdsl.base.diagnostics import Label as Mark
+from archdsl.base.source import Span
+from archdsl.base.suggest import spoken
+from archdsl.core.types import Scalar
+from archdsl.frontend import syntax
+from archdsl.frontend.evaluate import Evaluator, Scope
+from archdsl.frontend.resolve import any_expression
+from archdsl.frontend.values import Shared, Template, Tensor, Value, describe, is_number, show
+
+
+class Statements(Evaluator):
+    """Runs the statements of a body."""
+
+    def _body(self, body: tuple[syntax.Statement, ...], scope: Scope, span: Span, name: str = "") -> Tensor:
+        value = self._statements(body, scope, span)
+        if value is None:
+            raise error("no-result", span, name=name or scope.frame.name)
+        result = next(s for s in body if isinstance(s, syntax.Result))
+        return self._tensor(value, scope, result.span)
+
+    def _statements(self, body: tuple[syntax.Statement, ...], scope: Scope, span: Span) -> Value:
+        """Run the statements of a body; the value of its result. Adds to the names of the scope."""
+        result: Value = None
+        first: syntax.Result | None = None
+        for statement in body:
+            match statement:
+                case syntax.Let():
+                    value = self.eval(statement.value, scope)
+                    scope.names[statement.name] = value
+                    if isinstance(value, Tensor):
+                        self._hint(scope, value, statement.name)
+                    note_scalar(scope.frame.lets, statement.name, value)
+                case syntax.Share():
+                    value = self.eval(statement.value, scope)
+                    if not isinstance(value, Template):
+                        raise error("not-a-value", statement.value.span, expected="a block", found=describe(value))
+                    scope.names[statement.name] = Shared(statement.name, value, statement.value.span)
+                case syntax.Require():
+                    self._require(statement, body, scope)
+                case syntax.Auxiliary():
+                    self._auxiliary(statement, scope)
+                case syntax.Result():
+                    if first:
+                        raise error("after-result", statement.span, secondary=(Mark(first.span, "the first"),))
+                    first = statement
+                    result = self.eval(statement.value, scope)
+                case syntax.Expect() | syntax.Train():
+                    pass
+        return result
+
+    def _hint(self, scope: Scope, value: Tensor, name: str) -> None:
+        builder = scope.frame.open.get(value.owner)
+        if builder and value.ref.index and all(i != value.ref.index for i, _ in builder.names):
+            builder.names.append((value.ref.index, name))
+
+    def _auxiliary(self, statement: syntax.Auxiliary, scope: Scope) -> None:
+        weight = self.eval(statement.weight, scope)
+        if not is_number(weight):
+            raise error("not-a-value", statement.weight.span, expected="the weight of a loss", found=describe(weight))
+        value = self._tensor(self.eval(statement.value, scope), scope, statement.value.span)
+        scope.frame.auxiliary.append((self._use(value, scope, statement.value.span), cast(Scalar, weight)))
+
+    def _require(self, statement: syntax.Require, body: tuple[syntax.Statement, ...], scope: Scope) -> None:
+        if self._condition(statement.condition, scope):
+            return
+        words = re.sub(r"\{([A-Za-z_]\w*)\}", lambda m: show(scope.names[m[1]]), statement.message.value)
+        culprit = self._culprit(statement, scope)
+        if culprit is None:
+            raise error("require", statement.condition.span, message=words)
+        name, span = culprit
+        note = Note(f"required by `{scope.frame.name}`", Mark(statement.condition.span))
+        help = self._legal(name, statement, body, scope)
+        raise error("require", span, f"{name} is {show(scope.names[name])}", message=words, notes=(note,), help=help)
+
+    def _culprit(self, statement: syntax.Require, scope: Scope) -> tuple[str, Span] | None:
+        """The argument that a requirement speaks of, directly or through lets, and where it was written."""
+        frame = scope.frame
+        mentioned = [n for n in frame.spans if mentions(statement.condition, n)]
+        others = [n for n in frame.spans if n in statement.message.value and n not in mentioned]
+        name = next((n for n in mentioned + others), None)
+        return (name, frame.spans[name]) if name else None
+
+    def _legal(
+        self, name: str, statement: syntax.Require, body: tuple[syntax.Statement, ...], scope: Scope
+    ) -> str | None:
+        """The nearest values of an integer argument, below and above, that meet every requirement of a definition."""
+        value = scope.frame.values[name]
+        if not isinstance(value, int) or isinstance(value, bool):
+            return None
+        found = []
+        for direction in (-1, 1):
+            tries = (value + direction * d for d in range(1, 301))
+            legal = next((v for v in tries if v > 0 and self._meets(name, v, body, scope)), None)
+            if legal is not None:
+                found.append(str(legal))
+        if not found:
+            return None
+        return f"nearest valid {name}{'s are' if len(found) > 1 else ' is'} {spoken(found, 'and')}"
+
+    def _meets(self, name: str, value: int, body: tuple[syntax.Statement, ...], scope: Scope) -> bool:
+        names = {**scope.frame.values, name: value}
+        trial = Scope(scope.frame, names, None, scope.input)
+        for statement in body:
+            try:
+                if isinstance(statement, syntax.Let):
+                    names[statement.name] = self.eval(statement.value, trial)
+                elif isinstance(statement, syntax.Require) and not self._condition(statement.condition, trial):
+                    return False
+            except ArchError as problem:
+                if problem.diagnostics[0].key != "needs-input":
+                    return False
+        return True
+
+
+def note_scalar(scalars: dict[str, Scalar], name: str, value: Value) -> None:
+    if isinstance(value, int | Fraction | bool):
+        scalars.setdefault(name, value)
+
+
+def mentions(expr: syntax.Expr, name: str) -> bool:
+    return any_expression(expr, lambda e: isinstance(e, syntax.Name) and e.name == name)
