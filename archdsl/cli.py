@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ def _paint(text: str, role: str) -> str:
 
 def main() -> None:
     """Run the command line; a bug in archdsl says so and how to report it."""
+    gc.disable()  # a command ends before there is garbage worth collecting
     try:
         cli(prog_name="archdsl", standalone_mode=True)
     except Exception as problem:

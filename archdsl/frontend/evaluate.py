@@ -135,7 +135,7 @@ class Evaluator(ABC):
         return known[expr.name]
 
     def _index(self, expr: syntax.Index, scope: Scope) -> Value:
-        owner, index = self.eval(expr.owner, scope), self.eval(expr.index, scope)
+        owner, index = self.eval(expr.owner, scope), self.eval(expr.position, scope)
         if not isinstance(owner, tuple) or not isinstance(index, int) or isinstance(index, bool):
             problem = f"{describe(owner)} cannot be indexed by {describe(index)}"
             raise error("bad-index", expr.span, problem=problem)

@@ -212,11 +212,11 @@ class Flows(Loops):
 
     def _label_of(self, label: syntax.LabelName, scope: Scope) -> Label:
         index = 0
-        if label.index:
-            value = self.eval(label.index, scope)
+        if label.number:
+            value = self.eval(label.number, scope)
             if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                 what = "the number of a label"
-                raise error("bad-count", label.index.span, what=what, least=0, found=describe(value))
+                raise error("bad-count", label.number.span, what=what, least=0, found=describe(value))
             index = value
         return scope.frame.take(Label(label.style, label.stem, index), label.span, scope.loops > 0)
 

@@ -72,7 +72,7 @@ def _bare(expr: syntax.Expr) -> str:
         case syntax.Attribute():
             return f"{_flat(expr.owner, _POSTFIX)}.{expr.name}"
         case syntax.Index():
-            return f"{_flat(expr.owner, _POSTFIX)}[{_flat(expr.index, _IF)}]"
+            return f"{_flat(expr.owner, _POSTFIX)}[{_flat(expr.position, _IF)}]"
         case syntax.Call():
             return f"{_flat(expr.callee, _POSTFIX)}({', '.join(_argument(a) for a in expr.args)})"
         case syntax.Multiply():
@@ -112,20 +112,20 @@ def _argument(arg: syntax.Argument) -> str:
 
 
 def _label(label: syntax.LabelName) -> str:
-    if label.index is None:
+    if label.number is None:
         return f"{label.stem}:"
-    inner = _flat(label.index, _OR)
+    inner = _flat(label.number, _OR)
     return f"{label.stem}{{{inner}}}:" if label.style == "index" else f"{label.stem}[{inner}]:"
 
 
 def _loop_head(loop: syntax.Loop) -> str:
     if loop.items:
-        names = f"{loop.index}, {loop.item}" if loop.index else loop.item
+        names = f"{loop.counter}, {loop.item}" if loop.counter else loop.item
         head = f"for {names} in {_flat(loop.items, _OR)}"
         return head if loop.kind == "sequence" else f"{loop.kind} {head}"
-    assert loop.count
-    index = f" as {loop.index}" if loop.index else ""
-    return f"{'repeat' if loop.kind == 'sequence' else loop.kind} {_flat(loop.count, _OR)}{index}"
+    assert loop.times
+    index = f" as {loop.counter}" if loop.counter else ""
+    return f"{'repeat' if loop.kind == 'sequence' else loop.kind} {_flat(loop.times, _OR)}{index}"
 
 
 def _flat_body(body: Sequence[syntax.Statement]) -> str:

@@ -59,13 +59,13 @@ class Loops(Statements):
             if not isinstance(items, tuple):
                 raise error("not-a-value", loop.items.span, expected="a list", found=describe(items))
             return len(items), items
-        assert loop.count
-        value = self.eval(loop.count, scope)
+        assert loop.times
+        value = self.eval(loop.times, scope)
         whole = int(value) if isinstance(value, Fraction) and value.denominator == 1 else value
         least = 0 if loop.kind == "sequence" else 1
         if not isinstance(whole, int) or isinstance(whole, bool) or whole < least:
             what = "the count of a loop"
-            raise error("bad-count", loop.count.span, what=what, least=least, found=describe(value))
+            raise error("bad-count", loop.times.span, what=what, least=least, found=describe(value))
         return whole, None
 
     def _sequence(self, loop: syntax.Loop, tensor: Tensor, scope: Scope) -> Tensor:
@@ -90,7 +90,7 @@ class Loops(Statements):
     ) -> tuple[tuple[Run, ...], Shape]:
         """Elaborate iterations until two in a row are equal; those that remain are equal too and are only counted."""
         frame = scope.frame
-        repeats = items is None and not (loop.index and _matters(loop.body, loop.index))
+        repeats = items is None and not (loop.counter and _matters(loop.body, loop.counter))
         runs: list[Run] = []
         outputs: list[Shape] = []
         i = 0
@@ -136,8 +136,8 @@ class Loops(Statements):
         assert scope.builder is not None
         builder = self._open(scope.frame, scope.builder.level + 1, shape)
         names = dict(scope.names)
-        if loop.index:
-            names[loop.index] = i
+        if loop.counter:
+            names[loop.counter] = i
         if loop.item and items:
             names[loop.item] = items[i]
         inner = Scope(scope.frame, names, builder, builder.input(), scope.loops + 1)
@@ -153,7 +153,7 @@ def _matters(body: syntax.Group, index: str) -> bool:
     """Whether the index of a loop changes more than the numbers of labels."""
 
     def used(expr: syntax.Expr) -> bool:
-        if isinstance(expr, syntax.Labelled) and expr.label.index and _counts_up(expr.label.index, index):
+        if isinstance(expr, syntax.Labelled) and expr.label.number and _counts_up(expr.label.number, index):
             return mentions(expr.body, index) and used_below(expr.body)
         return (isinstance(expr, syntax.Name) and expr.name == index) or used_below(expr)
 

@@ -243,10 +243,10 @@ class _Checker:
                 self._expression(expr.callee, scope)
                 self._arguments(expr, scope)
             case syntax.Loop():
-                for part in (expr.count, expr.items):
+                for part in (expr.times, expr.items):
                     if part:
                         self._expression(part, scope)
-                fresh = {n: [False] for n in (expr.index, expr.item) if n}
+                fresh = {n: [False] for n in (expr.counter, expr.item) if n}
                 for name in fresh:
                     if name in scope:
                         self.found.append(diagnose("shadowed", expr.span, name=name))
@@ -304,7 +304,7 @@ def children(expr: syntax.Expr) -> Iterator[syntax.Expr]:
         case syntax.Attribute():
             yield expr.owner
         case syntax.Index():
-            yield from (expr.owner, expr.index)
+            yield from (expr.owner, expr.position)
         case syntax.Call() | syntax.Multiply():
             yield expr.callee
             yield from (a.value for a in expr.args)
@@ -317,11 +317,11 @@ def children(expr: syntax.Expr) -> Iterator[syntax.Expr]:
         case syntax.Chain():
             yield from (expr.head, *expr.steps)
         case syntax.Labelled():
-            if expr.label.index:
-                yield expr.label.index
+            if expr.label.number:
+                yield expr.label.number
             yield expr.body
         case syntax.Loop():
-            yield from (e for e in (expr.count, expr.items) if e)
+            yield from (e for e in (expr.times, expr.items) if e)
         case syntax.Join():
             yield from expr.branches
         case _:

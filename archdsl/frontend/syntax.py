@@ -2,95 +2,83 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from archdsl.base.source import Source, Span
 
-# Every node has its span first. Nodes compare by identity: a node is a place in a file.
+# Every node has its span first. They are named tuples rather than dataclasses because making forty dataclasses takes
+# longer than a count.
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Number:
+class Number(NamedTuple):
     span: Span
     value: int | Fraction
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class String:
+class String(NamedTuple):
     span: Span
     value: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Constant:
+class Constant(NamedTuple):
     """`true`, `false` or `none`."""
 
     span: Span
     value: bool | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ShapeLiteral:
+class ShapeLiteral(NamedTuple):
     """`3x32x32`."""
 
     span: Span
     dims: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Name:
+class Name(NamedTuple):
     span: Span
     name: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Input:
+class Input(NamedTuple):
     """`in`: what the innermost braces are applied to."""
 
     span: Span
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class ListExpr:
+class ListExpr(NamedTuple):
     """`[a, b]`: a list of values, or, with a label, modules one after the other."""
 
     span: Span
     items: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Attribute:
+class Attribute(NamedTuple):
     span: Span
     owner: Expr
     name: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Index:
+class Index(NamedTuple):
     span: Span
     owner: Expr
-    index: Expr
+    position: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Argument:
+class Argument(NamedTuple):
     span: Span
     name: str | None
     value: Expr
     spread: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Call:
+class Call(NamedTuple):
     span: Span
     callee: Expr
     args: tuple[Argument, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Multiply:
+class Multiply(NamedTuple):
     """`B(3,3)x[k=4]`: a residual block of parallel residual functions."""
 
     span: Span
@@ -98,15 +86,13 @@ class Multiply:
     args: tuple[Argument, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Unary:
+class Unary(NamedTuple):
     span: Span
     operator: Literal["-", "not"]
     operand: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Binary:
+class Binary(NamedTuple):
     """Arithmetic, comparison (`in` included) and logic."""
 
     span: Span
@@ -115,16 +101,14 @@ class Binary:
     right: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class If:
+class If(NamedTuple):
     span: Span
     condition: Expr
     then: Expr
     otherwise: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Chain:
+class Chain(NamedTuple):
     """`head -> step -> step`."""
 
     span: Span
@@ -132,25 +116,22 @@ class Chain:
     steps: tuple[Expr, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class LabelName:
+class LabelName(NamedTuple):
     """`conv1:`, `layer{i + 1}:` or `branches[i]:`."""
 
     span: Span
     stem: str
     style: Literal["plain", "index", "item"]
-    index: Expr | None = None
+    number: Expr | None = None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Labelled:
+class Labelled(NamedTuple):
     span: Span
     label: LabelName
     body: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Group:
+class Group(NamedTuple):
     """`{ statements }`: a scope with its own `in`."""
 
     span: Span
@@ -160,21 +141,19 @@ class Group:
 LoopKind: TypeAlias = Literal["sequence", "sum", "concat"]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Loop:
+class Loop(NamedTuple):
     """`repeat n as i {}`, `for i, w in list {}`, and the parallel `sum n as i {}`, `concat for w in list {}`..."""
 
     span: Span
     kind: LoopKind
-    count: Expr | None
+    times: Expr | None
     items: Expr | None
-    index: str | None
+    counter: str | None
     item: str | None
     body: Group
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Join:
+class Join(NamedTuple):
     """`concat { a, b }` and `sum { a, b }`: branches that read the same input."""
 
     span: Span
@@ -208,16 +187,14 @@ Expr: TypeAlias = (
 # ---- statements
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Let:
+class Let(NamedTuple):
     span: Span
     name: str
     name_span: Span
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Share:
+class Share(NamedTuple):
     """`share f = Block()`: one module, whose weights every use of `f` shares."""
 
     span: Span
@@ -226,15 +203,13 @@ class Share:
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Require:
+class Require(NamedTuple):
     span: Span
     condition: Expr
     message: String
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Expect:
+class Expect(NamedTuple):
     """`expect params 36.5M`; `figure` is the text of the number, whose digits say how exact it is."""
 
     span: Span
@@ -244,22 +219,19 @@ class Expect:
     figure_span: Span
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Setting:
+class Setting(NamedTuple):
     span: Span
     name: str
     name_span: Span
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Train:
+class Train(NamedTuple):
     span: Span
     settings: tuple[Setting, ...]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Auxiliary:
+class Auxiliary(NamedTuple):
     """`aux 0.3: flow`: a further output, whose loss is weighted."""
 
     span: Span
@@ -267,8 +239,7 @@ class Auxiliary:
     value: Expr
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Result:
+class Result(NamedTuple):
     span: Span
     value: Expr
 
@@ -279,8 +250,7 @@ Statement: TypeAlias = Let | Share | Require | Expect | Train | Auxiliary | Resu
 # ---- definitions
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Param:
+class Param(NamedTuple):
     span: Span
     name: str
     default: Expr | None = None
@@ -288,8 +258,7 @@ class Param:
     rest: bool = False
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class On:
+class On(NamedTuple):
     """`on cifar10` or `on 3x160x160 -> 37`."""
 
     span: Span
@@ -297,8 +266,7 @@ class On:
     classes: Expr | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Block:
+class Block(NamedTuple):
     """`block NAME(params) { ... }`, or `[ ... ]` for a numbered list of modules."""
 
     span: Span
@@ -311,9 +279,15 @@ class Block:
     """Written `flow`: applied in place, without a module of its own."""
     doc: str
 
+    # A definition is a place in a file: blocks of equal text are two blocks.
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Net:
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class Net(NamedTuple):
     """`net NAME(params) on data { ... }`: a family, or, without parameters, a network."""
 
     span: Span
@@ -324,9 +298,15 @@ class Net:
     body: tuple[Statement, ...]
     doc: str
 
+    # A definition is a place in a file: blocks of equal text are two blocks.
+    def __eq__(self, other: object) -> bool:
+        return self is other
 
-@dataclass(frozen=True, slots=True, eq=False)
-class NamedNet:
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class NamedNet(NamedTuple):
     """`net name = expr on data { clauses }`; a file of one expression has no name and no `net`."""
 
     span: Span
@@ -338,8 +318,7 @@ class NamedNet:
     doc: str
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Import:
+class Import(NamedTuple):
     """`from "blocks.arch" import A, B`."""
 
     span: Span
@@ -351,8 +330,7 @@ Definition: TypeAlias = Block | Net
 Item: TypeAlias = Import | Block | Net | NamedNet
 
 
-@dataclass(frozen=True, slots=True)
-class Comment:
+class Comment(NamedTuple):
     """A comment, with the `#`."""
 
     span: Span
@@ -362,8 +340,7 @@ class Comment:
         return self.span.text.rstrip()
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class File:
+class File(NamedTuple):
     source: Source
     items: tuple[Item, ...]
     comments: tuple[Comment, ...]
