@@ -130,7 +130,7 @@ class Constructor:
                 case ApplyPart(label=Label() as label, again=False):
                     self._attribute(part, label, root, out, done, indent)
                 case SelectPart():
-                    self._select(part, dict(region.names).get(i), out, done, indent)
+                    self._select(part, dict(region.names).get(i), root, out, done, indent)
                 case LoopPart():
                     self._loop(part, root, out, done, indent)
                 case UnrolledPart():
@@ -190,11 +190,13 @@ class Constructor:
         else:
             self._region(part.body, root, out, done, indent)
 
-    def _select(self, part: SelectPart, hint: str | None, out: list[str], done: set[str], indent: int) -> None:
+    def _select(
+        self, part: SelectPart, hint: str | None, root: RegionPart, out: list[str], done: set[str], indent: int
+    ) -> None:
         if part.taken.constant:
             arm = part.arms[0 if part.taken.value else 1]
             assert arm
-            self._region(arm, arm, out, done, indent)
+            self._region(arm, root, out, done, indent)
             return
         positive, negative = self.signature.condition(part.taken, "")
         pad = " " * indent
@@ -212,7 +214,7 @@ class Constructor:
         for arm in part.arms if first == 0 else part.arms[::-1]:
             inner: list[str] = []
             if arm:
-                self._region(arm, arm, inner, done, indent + 4)
+                self._region(arm, arm, inner, set(done), indent + 4)
             lines.append(inner)
         if lines[0]:
             out += [f"{pad}if self.{flag}:", *lines[0]]

@@ -214,15 +214,18 @@ class Flattener:
             text = f"{size} * {_factor(text)} + {name}"
         if self._places[stem] == 1:
             return text
-        if self._counts:
-            raise Mismatch
         start = self._skip(stem, part)
         return f"{start} + {text}" if start else text
 
     def _skip(self, stem: str, part: LoopPart) -> int:
         """Count the elements of a loop; the number of those before it."""
         start = self._elements.get(stem, 0)
-        self._elements[stem] = start + self._known(part.count)
+        elements = self._known(part.count)
+        for around in self._counts:
+            if not around.isdigit():
+                raise Mismatch
+            elements *= int(around)
+        self._elements[stem] = start + elements
         return start
 
     def _known(self, slot: Slot) -> int:

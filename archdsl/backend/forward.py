@@ -14,6 +14,7 @@ from archdsl.backend.flatten import Choice, Flat, Flattener, Module, Node, Opera
 from archdsl.backend.merge import LayerPart, RegionPart
 from archdsl.backend.pymodel import WIDTH, Call, Expr, statement, text
 from archdsl.backend.spelling import SPELLINGS
+from archdsl.core.names import is_taken
 from archdsl.core.types import Shape
 
 _ALONE = frozenset({"MaxPool", "AvgPool", "GlobalAvgPool", "Flatten", "concat", "block", "loop", "choice"})
@@ -21,7 +22,9 @@ _ALONE = frozenset({"MaxPool", "AvgPool", "GlobalAvgPool", "Flatten", "concat", 
 
 _JOINS = frozenset({"add", "multiply", "concat"})
 
-_RESERVED = frozenset({"self", "torch", "nn", "F", "Tensor", "i", "range", "getattr", "zip"})
+
+def _is_reserved(name: str) -> bool:
+    return name != "x" and is_taken(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +97,10 @@ class Forward:
         busy = self._live(node, plan, position, fixed)
         hint = self._flattener.names.get(node.id)
         read = sorted(frozenset().union(*(self._variables[v] for v in node.inputs)))
-        options = [*([hint] if hint else []), *first, *read, "x", "out", *(f"out{n}" for n in range(2, 1000))]
-        return next(name for name in options if name not in busy and name not in _RESERVED)
+        module = node.op.target.removeprefix("self.") if isinstance(node.op, Module) else ""
+        after = [module] if module.isidentifier() and node.op.kind == "block" else []  # type: ignore[union-attr]
+        options = [*([hint] if hint else []), *first, *read, *after, "x", "out", *(f"out{n}" for n in range(2, 1000))]
+        return next(name for name in options if name not in busy and not _is_reserved(name))
 
     def _assign(self, node: Node, plan: _Plan, position: int, fixed: frozenset[str], indent: int) -> list[str]:
         name = self._variable(node, plan, position, fixed)
@@ -213,6 +218,9 @@ class Forward:
         body, result = self._iteration(op, inner, indent)
         if text(result) != name:
             body += statement(f"{name} = ", result, indent + 4)
+        if not body:
+            self._bind(node.id, name)
+            return lines
         comment = self._comment(node.shape)
         head = f"{' ' * indent}{op.head}"
         self._bind(node.id, name)

@@ -75,7 +75,7 @@ def _broken(prefix: str, expr: Expr, suffix: str, indent: int) -> list[str]:
     """A call over several lines, one argument on each."""
     pad = " " * indent
     match expr:
-        case Call(args=((inner_prefix, Generator() as generator),)):
+        case Call(args=((inner_prefix, Generator() as generator),)) if inner_prefix != "*":
             return [
                 f"{pad}{prefix}{expr.func}{expr.open}{inner_prefix}",
                 *_generator(generator, indent + 4),

@@ -116,7 +116,8 @@ class Signature:
         if isinstance(term, Slot):
             return self._number(term)
         base, step = self.expression(term.base), self.expression(term.step)
-        product = index if step == "1" else f"{step} * {index}"
+        factor = f"({step})" if "+" in step or "-" in step or "//" in step else step
+        product = index if step == "1" else f"{factor} * {index}"
         return product if base == "0" else f"{base} + {product}"
 
     def _number(self, slot: Slot) -> str:

@@ -24,6 +24,7 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "shadowed": ("E0205", "`{name}` hides another `{name}`"),
     "unknown-data": ("E0206", "unknown data set `{name}`"),
     "bad-import": ("E0207", "`{file}` has no definition `{name}`"),
+    "unused-import": ("E0209", "`{name}` is imported and never used"),
     "import-cycle": ("E0208", "`{file}` imports itself"),
     # calls
     "repeated-argument": ("E0301", "argument `{name}` is given twice"),
@@ -37,6 +38,8 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "require": ("E0401", "{message}"),
     "expect": ("E0402", "expected {what} {expected}, but the network has {actual}"),
     "bad-expect": ("E0403", "{problem}"),
+    "misplaced": ("E0405", "`{what}` has no effect here"),
+    "bad-message": ("E0406", "a message shows values by name, as in {{depth}}, and this is {found}"),
     "bad-setting": ("E0404", "{problem}"),
     # values
     "inexact": ("E0501", "{left} / {right} is not a whole number"),

@@ -186,7 +186,9 @@ class Evaluator(ABC):
     def _call(self, expr: syntax.Call, scope: Scope) -> Value:
         callee = self.eval(expr.callee, scope)
         if not isinstance(callee, Template):
-            raise error("not-callable", expr.callee.span, found=describe(callee))
+            hidden = isinstance(callee, Choice) and self.library.find(callee.name, scope.frame.module)
+            help = "here it is one of the choices of a parameter, which hides the definition" if hidden else None
+            raise error("not-callable", expr.callee.span, found=describe(callee), help=help)
         return bind(callee, self._given(expr.args, callee, scope), expr.span)
 
     def _multiply(self, expr: syntax.Multiply, scope: Scope) -> Value:
@@ -231,7 +233,7 @@ class Evaluator(ABC):
                 return Choice(expr.name)
         value = self.eval(expr, scope)
         if isinstance(value, Tensor):
-            help = "apply the block to it: `value -> block`"
+            help = "a flow is no argument; give it a `block` of its own"
             raise error("not-a-value", expr.span, expected="an argument", found=describe(value), help=help)
         return value
 

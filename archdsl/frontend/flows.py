@@ -95,7 +95,9 @@ class Flows(Loops):
             case Shared():
                 return self._shared(value, tensor, scope, expr.span)
             case _:
-                raise error("not-a-value", expr.span, expected="a block after `->`", found=describe(value))
+                applied = isinstance(value, Tensor) and isinstance(expr, syntax.Name)
+                help = "a flow is applied where it is written; to use it again make it a `block`" if applied else None
+                raise error("not-a-value", expr.span, expected="a block after `->`", found=describe(value), help=help)
 
     def _outside_list(self, scope: Scope, span: Span, what: str) -> None:
         if scope.frame.numbered:
@@ -112,22 +114,18 @@ class Flows(Loops):
         if isinstance(template.callee, Primitive):
             return self._layer(template, tensor, scope, label, span, again)
         home = self._home(template, scope.frame.module)
-        if template.callee.inline:
-            return self._inline(template, home, tensor, scope, label, span)
+        if template.callee.inline and label is None:
+            return self._inline(template, home, tensor, scope, span)
         block = self.block(template, home, tensor.shape, span, scope.frame.depth + 1)
         label = self._label(label, snake(block.name), scope)
         ref = self._use(tensor, scope, span)
         step = Apply(block, label, (ref,), (tensor.shape,), block.output, origin(span), again)
         return self._add(scope, step, span)
 
-    def _inline(
-        self, template: Template, module: Module, tensor: Tensor, scope: Scope, label: Label | None, span: Span
-    ) -> Tensor:
-        """Apply a `flow` in place: its steps and labels join the block around it."""
+    def _inline(self, template: Template, module: Module, tensor: Tensor, scope: Scope, span: Span) -> Tensor:
+        """Apply a `flow` in place: its steps and labels join the block around it. A label makes it a module."""
         flow = cast(Block, template.callee)
         outer = scope.frame
-        if label:
-            raise error("bad-label", span, problem=f"`{flow.name}` is a flow, not a module, and cannot be labelled")
         if outer.depth > NESTING:
             raise error("recursion", span, limit=NESTING)
         try:
@@ -150,6 +148,8 @@ class Flows(Loops):
             return tensor
         if not primitive.in_list:
             self._outside_list(scope, span, f"`{primitive.name}`")
+            if label:
+                raise error("bad-label", span, problem=f"`{primitive.name}` is no module, and cannot be labelled")
         args = primitive_args(template)
         try:
             output = primitive.output(args, (tensor.shape,))

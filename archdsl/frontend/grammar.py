@@ -11,6 +11,7 @@ from lark import Lark, Token, Transformer, v_args
 from lark.exceptions import LarkError, UnexpectedCharacters, UnexpectedToken
 from lark.tree import Meta
 
+from archdsl.base.diagnostics import error
 from archdsl.base.source import Source, Span
 from archdsl.cache import cache_folder
 from archdsl.frontend import syntax
@@ -113,7 +114,12 @@ def parse_text(source: Source) -> syntax.File:
     comments = _comments(source)
     builder = _Builder(source, comments)
     items = builder.transform(_tree(source))
-    return syntax.File(source, items, comments, builder.head_doc())
+    doc = builder.head_doc()
+    if builder.docs:
+        stray = builder.docs[min(builder.docs)]
+        help = "`##` documents the definition below it; other comments start with one `#`"
+        raise error("stray-doc", stray.span, help=help)
+    return syntax.File(source, items, comments, doc)
 
 
 def _tree(source: Source) -> Any:
@@ -133,6 +139,10 @@ def _tree(source: Source) -> Any:
 def _comments(source: Source) -> tuple[syntax.Comment, ...]:
     found = _COMMENT_OR_STRING.finditer(source.text)
     return tuple(syntax.Comment(Span(source, m.start(), m.end())) for m in found if m[0].startswith("#"))
+
+
+def _is_comment(line: str) -> bool:
+    return not line.strip() or line.lstrip().startswith("#")
 
 
 @v_args(meta=True, inline=True)
@@ -171,10 +181,11 @@ class _Builder(Transformer[Token, Any]):
     def head_doc(self) -> str:
         """The `##` lines left over, which must stand together at the top of the file."""
         lines = []
+        first = next((i for i, text in enumerate(self.source.text.split("\n"), 1) if not _is_comment(text)), 1)
         for line in sorted(self.docs):
-            if any(self.source.line(i).strip() and i not in self.docs for i in range(1, line)):
+            if line > first:
                 break
-            lines.append(self.docs[line].text[2:].strip())
+            lines.append(self.docs.pop(line).text[2:].strip())
         return "\n".join(lines)
 
     # -- items

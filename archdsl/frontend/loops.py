@@ -73,6 +73,8 @@ class Loops(Statements):
         if count == 0:
             return tensor
         runs, output = self._runs(loop, count, items, tensor.shape, scope)
+        if not any(run.region.steps for run in runs):
+            return tensor
         ref = self._use(tensor, scope, loop.span)
         return self._add(scope, Loop("sequence", runs, ref, output, origin(loop.span)), loop.span)
 

@@ -151,11 +151,13 @@ class _Checker:
         self.library = library
         self.module = module
         self.found: list[Diagnostic] = []
+        self.used: set[str] = set()
 
     def problems(self) -> list[Diagnostic]:
         for item in self.module.file.items:
             match item:
                 case Block() | Net():
+                    self._clauses(item)
                     self._definition(item)
                 case syntax.NamedNet():
                     self._on(item.on, {})
@@ -163,7 +165,20 @@ class _Checker:
                     self._statements(item.clauses, {})
                 case syntax.Import():
                     pass
+        for item in self.module.file.items:
+            for name in item.names if isinstance(item, syntax.Import) else ():
+                if name.name not in self.used:
+                    self.found.append(diagnose("unused-import", name.span, name=name.name))
         return self.found
+
+    def _clauses(self, item: Block | Net) -> None:
+        """Clauses say something of a network, or, for training, of a family."""
+        for statement in item.body:
+            if isinstance(statement, syntax.Expect) and (isinstance(item, Block) or item.params):
+                help = "expect it of a network: `net NAME = CALL { expect ... }`"
+                self.found.append(diagnose("misplaced", statement.span, what="expect", help=help))
+            if isinstance(statement, syntax.Train) and isinstance(item, Block):
+                self.found.append(diagnose("misplaced", statement.span, what="train", help="it belongs to a `net`"))
 
     def _definition(self, item: Block | Net) -> None:
         scope: dict[str, list[bool]] = {}
@@ -214,7 +229,11 @@ class _Checker:
                 case syntax.Require():
                     self._expression(statement.condition, scope)
                     for name in names_in_message(statement.message.value):
-                        self._name(syntax.Name(statement.message.span, name), scope)
+                        if name.isidentifier():
+                            self._name(syntax.Name(statement.message.span, name), scope)
+                        else:
+                            shown = f"`{{{name}}}`"
+                            self.found.append(diagnose("bad-message", statement.message.span, found=shown))
                 case syntax.Train():
                     pass
                 case syntax.Auxiliary():
@@ -229,6 +248,7 @@ class _Checker:
                 self.found.append(diagnose("unused-let", statement.name_span, name=statement.name))
 
     def _name(self, name: syntax.Name, scope: dict[str, list[bool]]) -> None:
+        self.used.add(name.name)
         if name.name in scope:
             scope[name.name][0] = True
         elif self.library.find(name.name, self.module) is None:
@@ -293,7 +313,7 @@ def names_in_message(text: str) -> list[str]:
     >>> names_in_message("depth {depth} is not 6n + 4")
     ['depth']
     """
-    return re.findall(r"\{([A-Za-z_]\w*)\}", text)
+    return re.findall(r"\{([^{}]*)\}", text)
 
 
 def children(expr: syntax.Expr) -> Iterator[syntax.Expr]:

@@ -104,7 +104,7 @@ class Statements(Evaluator):
                 found.append(str(legal))
         if not found:
             return None
-        return f"nearest valid {name}{'s are' if len(found) > 1 else ' is'} {spoken(found, 'and')}"
+        return f"nearest valid {'values' if len(found) > 1 else 'value'} of {name}: {spoken(found, 'and')}"
 
     def _meets(self, name: str, value: int, body: tuple[syntax.Statement, ...], scope: Scope) -> bool:
         names = {**scope.frame.values, name: value}

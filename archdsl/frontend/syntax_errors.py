@@ -39,7 +39,8 @@ _MISTAKES: tuple[tuple[str, str], ...] = (
     (r"^\s*[\w-]+@:.*$", "this looks like YAML; a network is written as a call, as in `WRN(28, 10)`"),
     (r"@(&&|\|\|)", "write `and` and `or`"),
     (r"@'", 'texts stand in double quotes: "text"'),
-    (r"@\*\*", "there is no power operator; write the product"),
+    (r"->.*@\s*[+*]", "put the flow in parentheses: `(x -> f) + x`"),
+    (r"\*@\*", "there is no power operator; write the product"),
 )
 
 
