@@ -10,6 +10,7 @@ from archdsl.backend.merge import (
     Affine,
     ApplyPart,
     CallPart,
+    HeadPart,
     LayerPart,
     LoopPart,
     Part,
@@ -101,8 +102,8 @@ class Constructor:
                         yield from self.items(body)
                     else:
                         yield from self._repeated([p for _, p in _flat(body)], None, self.signature.expression(count))
-            case SelectPart():
-                raise AssertionError("a choice in a numbered list")
+            case SelectPart() | HeadPart():
+                raise AssertionError("a choice or an output in a numbered list")
 
     def _repeated(self, body: list[Part], loop: LoopPart | None, count: str = "") -> Iterator[tuple[str, Expr]]:
         count = self.signature.expression(loop.count) if loop else count
@@ -131,6 +132,8 @@ class Constructor:
                     self._attribute(part, label, root, out, done, indent)
                 case SelectPart():
                     self._select(part, dict(region.names).get(i), root, out, done, indent)
+                case HeadPart():
+                    self._region(part.region, root, out, done, indent)
                 case LoopPart():
                     self._loop(part, root, out, done, indent)
                 case UnrolledPart():
@@ -167,6 +170,8 @@ class Constructor:
                     for arm in part.arms:
                         if arm:
                             yield from self._pieces(stem, arm, clauses)
+                case HeadPart():
+                    yield from self._pieces(stem, part.region, clauses)
                 case LoopPart():
                     index = "ijklmnop"[len(clauses)] if part.indexed and _uses_index(part.body) else "_"
                     clause = f"for {index} in range({self.signature.expression(part.count)})"

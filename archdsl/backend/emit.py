@@ -110,7 +110,7 @@ def _definition(definition: Class | Function) -> list[str]:
         case Class():
             head = [f"class {definition.name}(nn.Module):", *_doc(definition.doc, 4)]
             init = [*definition.signature, "        super().__init__()", *definition.init]
-            forward = f"    def forward(self, x: Tensor) -> Tensor:{definition.forward_comment}"
+            forward = f"    def forward(self, x: Tensor) -> {definition.returns}:{definition.forward_comment}"
             blank = [""] if definition.doc else []
             return [*head, *blank, *init, "", forward, *definition.forward]
         case Function():

@@ -11,6 +11,7 @@ from typing import Literal, TypeAlias
 from archdsl.backend.groups import Mismatch
 from archdsl.backend.merge import (
     ApplyPart,
+    HeadPart,
     LayerPart,
     LoopPart,
     Part,
@@ -58,7 +59,14 @@ class Repeat:
     carried: int
 
 
-Op: TypeAlias = Module | Operation | Choice | Repeat
+@dataclass(frozen=True, slots=True)
+class Output:
+    """A further output, computed in training only."""
+
+    body: Flat
+
+
+Op: TypeAlias = Module | Operation | Choice | Repeat | Output
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +149,9 @@ class Flattener:
                 )
                 inputs = tuple(dict.fromkeys((*free(arms[0]), *free(arms[1]))))
                 return self._add(nodes, Choice(part, arms, hint), inputs, _common(part.outputs))
+            case HeadPart():
+                body = self._flat(part.region, level + 1, values, [], targets)
+                return self._add(nodes, Output(body), free(body), None)
             case LoopPart():
                 return self._loop(part, level, values, nodes, targets)
             case UnrolledPart():
@@ -276,6 +287,8 @@ def _applications(region: RegionPart, nested: bool) -> list[ApplyPart]:
                 found.append(part)
             case SelectPart():
                 found += [p for arm in part.arms if arm for p in _applications(arm, nested)]
+            case HeadPart():
+                found += _applications(part.region, nested)
             case LoopPart():
                 found += _applications(part.body, nested) if nested else []
             case UnrolledPart():

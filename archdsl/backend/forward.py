@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass
 
 from archdsl.backend.construct import Constructor, optional_module
-from archdsl.backend.flatten import Choice, Flat, Flattener, Module, Node, Operation, Repeat
+from archdsl.backend.flatten import Choice, Flat, Flattener, Module, Node, Operation, Output, Repeat
 from archdsl.backend.merge import LayerPart, RegionPart
 from archdsl.backend.pymodel import WIDTH, Call, Expr, statement, text
 from archdsl.backend.spelling import SPELLINGS
@@ -19,6 +19,9 @@ from archdsl.core.types import Shape
 
 _ALONE = frozenset({"MaxPool", "AvgPool", "GlobalAvgPool", "Flatten", "concat", "block", "loop", "choice"})
 """These stand on a line of their own."""
+
+_OUTPUTS = "auxiliary"
+"""The variable that collects further outputs."""
 
 _JOINS = frozenset({"add", "multiply", "concat"})
 
@@ -56,8 +59,14 @@ class Forward:
         self._shape = input
         self._bind(0, "x")
         flat = self._flattener.flatten()
-        lines, result = self._body(flat, frozenset(), indent)
-        return [*lines, *statement("return ", result, indent)]
+        has_outputs = any(isinstance(n.op, Output) for n in flat.nodes)
+        lines, result = self._body(flat, frozenset({_OUTPUTS}) if has_outputs else frozenset(), indent)
+        if not has_outputs:
+            return [*lines, *statement("return ", result, indent)]
+        pad = " " * indent
+        ready = statement("x = ", result, indent) if text(result) != "x" else []
+        first = f"{pad}{_OUTPUTS}: list[Tensor] = []"
+        return [first, *lines, *ready, f"{pad}return (x, *{_OUTPUTS}) if self.training else x"]
 
     def _bind(self, value: int, variable: str) -> None:
         self._exprs[value] = variable
@@ -85,6 +94,8 @@ class Forward:
                     lines += self._choice(node, node.op, plan, position, fixed, indent)
                 case Repeat():
                     lines += self._loop(node, node.op, plan, position, fixed, indent)
+                case Output():
+                    lines += self._output(node, node.op, plan, position, fixed, indent)
         return lines, self._exprs[flat.output]
 
     def _live(self, node: Node, plan: _Plan, position: int, fixed: frozenset[str]) -> frozenset[str]:
@@ -194,6 +205,18 @@ class Forward:
             return f"self.{step.label.stem} is None", 1 - which
         name, arm = self.constructor.signature.flag(op.part, op.hint)
         return f"self.{name}", arm
+
+    # ---- outputs
+
+    def _output(
+        self, node: Node, op: Output, plan: _Plan, position: int, fixed: frozenset[str], indent: int
+    ) -> list[str]:
+        read = frozenset().union(*(self._variables[v] for v in node.inputs))
+        comments, self.comments = self.comments, False
+        lines, result = self._body(op.body, self._live(node, plan, position, fixed) | read, indent + 4)
+        self.comments = comments
+        head = f"{' ' * indent}if self.training:"
+        return [head, *lines, *statement("", Call(f"{_OUTPUTS}.append", (("", result),)), indent + 4)]
 
     # ---- loops
 
@@ -340,13 +363,15 @@ def _kind(node: Node) -> str:
             return "choice"
         case Repeat():
             return "loop"
+        case Output():
+            return "output"
 
 
 def _nests(node: Node, kinds: frozenset[str], user: Node | None) -> bool:
     """Whether an expression may stand inside that of its user (None: the `return`)."""
     if user is None:
         return not isinstance(node.op, Choice | Repeat)
-    if isinstance(user.op, Choice | Repeat) or isinstance(node.op, Choice):
+    if isinstance(user.op, Choice | Repeat | Output) or isinstance(node.op, Choice | Output):
         return False
     kind = _kind(user)
     if kind in _JOINS:

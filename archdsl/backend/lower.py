@@ -110,7 +110,8 @@ class _Lowering:
         if is_network:
             init.append("        self.apply(init_weights)")
         comment = f"  # x: {shape_comment(first.input)}" if alone else ""
-        return Class(name, doc, head, tuple(init), tuple(lines), comment)
+        returns = "Tensor | tuple[Tensor, ...]" if is_network and self.network.heads else "Tensor"
+        return Class(name, doc, head, tuple(init), tuple(lines), comment, returns)
 
     def _name(self, block: Block) -> str:
         base = block.name if block.style == "sequence" else _class_name(block.name)

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from archdsl.backend.groups import Groups, Mismatch
 from archdsl.base.exhaustive import assert_never
-from archdsl.core.ir import Apply, Block, Label, Layer, Loop, Ref, Region, Run, Select, Step
+from archdsl.core.ir import Apply, Block, Head, Label, Layer, Loop, Ref, Region, Run, Select, Step
 from archdsl.core.types import Scalar, Shape
 
 UNROLL = 4
@@ -128,7 +128,14 @@ class UnrolledPart:
     outputs: tuple[Shape | None, ...]
 
 
-Part: TypeAlias = ApplyPart | SelectPart | LoopPart | UnrolledPart
+@dataclass(frozen=True, slots=True)
+class HeadPart:
+    """A further output for training. Only the network itself has them, and it is one."""
+
+    region: RegionPart
+
+
+Part: TypeAlias = ApplyPart | SelectPart | LoopPart | UnrolledPart | HeadPart
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +175,8 @@ class Merger:
                 return self._select([s if isinstance(s, Select) else None for s in rows])
             case Loop():
                 return self._loop([s if isinstance(s, Loop) else None for s in rows])
+            case Head():
+                return HeadPart(self.regions([s.region if isinstance(s, Head) else None for s in rows]))
             case _:
                 assert_never(first)
 
@@ -400,6 +409,8 @@ def map_terms(
             case SelectPart():
                 arms = tuple(of_region(a) if a else None for a in part.arms)
                 return SelectPart(slot(part.taken), (arms[0], arms[1]), shapes(part.outputs))
+            case HeadPart():
+                return HeadPart(of_region(part.region))
             case LoopPart():
                 return replace(part, count=slot(part.count), body=of_region(part.body), outputs=shapes(part.outputs))
             case UnrolledPart():

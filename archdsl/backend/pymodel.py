@@ -119,6 +119,7 @@ class Class:
     """Lines of `__init__` after `super().__init__()`, indented for the class."""
     forward: tuple[str, ...]
     forward_comment: str = ""
+    returns: str = "Tensor"
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from archdsl.backend.merge import (
     ApplyPart,
     CallPart,
     Cell,
+    HeadPart,
     Hole,
     LayerPart,
     LoopPart,
@@ -279,6 +280,8 @@ def _part_terms(part: Part) -> Iterator[Slot]:
             for arm in part.arms:
                 if arm:
                     yield from terms(arm)
+        case HeadPart():
+            yield from terms(part.region)
         case LoopPart():
             yield part.count
             yield from terms(part.body)
@@ -317,6 +320,8 @@ def conditions(region: RegionPart) -> Iterator[tuple[Slot, str]]:
                 for inner_arm in part.arms:
                     if inner_arm:
                         yield from conditions(inner_arm)
+            case HeadPart():
+                yield from conditions(part.region)
             case LoopPart():
                 yield from conditions(part.body)
             case UnrolledPart():
@@ -349,6 +354,8 @@ def labels(region: RegionPart) -> set[str]:
                 found.add(f"{stem}{label.index}" if label.style == "index" else stem)
             case SelectPart():
                 found |= {n for arm in part.arms if arm for n in labels(arm)}
+            case HeadPart():
+                found |= labels(part.region)
             case LoopPart():
                 found |= labels(part.body)
             case UnrolledPart():

@@ -53,6 +53,7 @@ class TrainView:
     nesterov: str
     weight_decay: str
     seed: str
+    heads: str
     crop_padding: int
     flip: bool
     augmented: bool
@@ -102,6 +103,11 @@ def train_view(network: Network, title: str, provenance: tuple[str, ...]) -> Tra
         milestones=literal(recipe["milestones"]),
         nesterov=literal(recipe["nesterov"] is True and recipe["momentum"] != 0),
         seed=literal(recipe["seed"]),
+        heads=f"({', '.join(literal(h.weight) for h in network.heads)},)"
+        if len(network.heads) == 1
+        else f"({', '.join(literal(h.weight) for h in network.heads)})"
+        if network.heads
+        else "",
         crop_padding=padding,
         flip=flip,
         augmented=bool(parts),

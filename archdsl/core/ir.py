@@ -109,7 +109,18 @@ class Loop:
         return sum(run.count for run in self.runs)
 
 
-Step: TypeAlias = Apply | Select | Loop
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A further output for training, such as a companion classifier; nothing reads it but the loss."""
+
+    weight: Scalar
+    """What its loss is multiplied by."""
+    region: Region
+    output: Shape
+    origin: Origin
+
+
+Step: TypeAlias = Apply | Select | Loop | Head
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +167,6 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
-class Auxiliary:
-    """A further output of the network for training, and the weight of its loss."""
-
-    value: Ref
-    weight: Scalar
-
-
-@dataclass(frozen=True, slots=True)
 class Network:
     """A whole network: the root block, and what the spec says of data and training."""
 
@@ -187,11 +190,16 @@ class Network:
     def output(self) -> Shape:
         return self.root.output
 
+    @property
+    def heads(self) -> tuple[Head, ...]:
+        """The auxiliary outputs, in order."""
+        return tuple(step for step in self.root.body.steps if isinstance(step, Head))
+
 
 def regions_of(step: Step) -> tuple[Region, ...]:
     """The regions nested in a step."""
     match step:
-        case Select():
+        case Select() | Head():
             return (step.region,)
         case Loop():
             return tuple(run.region for run in step.runs)

@@ -6,7 +6,21 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from archdsl.base.exhaustive import assert_never
-from archdsl.core.ir import Apply, Block, Label, Layer, Loop, Network, Ref, Region, Select, Step, blocks_of, regions_of
+from archdsl.core.ir import (
+    Apply,
+    Block,
+    Head,
+    Label,
+    Layer,
+    Loop,
+    Network,
+    Ref,
+    Region,
+    Select,
+    Step,
+    blocks_of,
+    regions_of,
+)
 from archdsl.core.primitives import PRIMITIVES, parameters_of
 
 
@@ -54,6 +68,9 @@ def _step_costs(step: Step, known: dict[int, Measure]) -> tuple[int, int]:
             return _layer_costs(step)
         case Select():
             return _costs(step.region, known)
+        case Head():
+            # Its parameters are trained; for an image to be classified it does not run.
+            return _costs(step.region, known)[0], 0
         case Loop():
             pairs = [(run.count, _costs(run.region, known)) for run in step.runs]
             return sum(n * p for n, (p, _) in pairs), sum(n * m for n, (_, m) in pairs)
@@ -85,7 +102,7 @@ class _Depths:
             case Apply(module=module):
                 own = self.known[id(module)].depth if isinstance(module, Block) else PRIMITIVES[module.kind].is_layer
                 return max(depths[r] for r in step.inputs) + own
-            case Select():
+            case Select() | Head():
                 return self.of_region(step.region, depths, level + 1)
             case Loop(kind="sequence"):
                 depth = depths[step.input]

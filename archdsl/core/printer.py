@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from archdsl.base.exhaustive import assert_never
-from archdsl.core.ir import Apply, Block, Label, Layer, Loop, Network, Ref, Region, Select, Step, blocks_of
+from archdsl.core.ir import Apply, Block, Head, Label, Layer, Loop, Network, Ref, Region, Select, Step, blocks_of
 from archdsl.core.measure import measure
 from archdsl.core.types import scalar_text
 
@@ -61,6 +61,9 @@ def _step(step: Step, ref: Ref, let: str | None, names: dict[int, str], indent: 
         case Select():
             arm = "then" if step.arm == 0 else "else"
             head = f"{pad}{target} = {arm} : {step.output}"
+            return [head, *_region(step.region, ref.level + 1, names, indent + 1)]
+        case Head():
+            head = f"{pad}{target} = auxiliary output of weight {_value(step.weight)} : {step.output}"
             return [head, *_region(step.region, ref.level + 1, names, indent + 1)]
         case Loop():
             head = f"{pad}{target} = {step.kind} of {_ref(step.input)} : {step.output}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from archdsl.base.exhaustive import assert_never
-from archdsl.core.ir import Apply, Block, Layer, Loop, Network, Ref, Region, Select, Step, blocks_of, regions_of
+from archdsl.core.ir import Apply, Block, Head, Layer, Loop, Network, Ref, Region, Select, Step, blocks_of, regions_of
 from archdsl.core.primitives import PRIMITIVES
 from archdsl.core.types import Shape
 
@@ -47,15 +47,17 @@ class _Verifier:
             shapes[Ref(level, i)] = step.output
         self._check(region.output in shapes, f"the output {region.output} is not defined")
         used = {r for s in region.steps for r in _reads(s)} | {region.output}
-        for i in range(1, len(region.steps) + 1):
-            self._check(Ref(level, i) in used, f"value {i} is computed and never used")
+        for i, step in enumerate(region.steps, 1):
+            is_head = isinstance(step, Head)
+            self._check(is_head or Ref(level, i) in used, f"value {i} is computed and never used")
+            self._check(not is_head or (level == 0 and Ref(level, i) not in used), f"value {i} is an output inside")
         return shapes[region.output]
 
     def _step(self, step: Step, level: int, shapes: dict[Ref, Shape]) -> Shape:
         match step:
             case Apply():
                 return self._apply(step, shapes)
-            case Select():
+            case Select() | Head():
                 return self._region(step.region, level + 1, shapes)
             case Loop():
                 return self._loop(step, level, shapes)

@@ -9,7 +9,7 @@ from itertools import count
 from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.diagnostics import error
 from archdsl.base.source import Span
-from archdsl.core.ir import Apply, Label, Loop, Origin, Ref, Region, Run, Select, Step
+from archdsl.core.ir import Apply, Head, Label, Loop, Origin, Ref, Region, Run, Select, Step
 from archdsl.core.names import label_problem
 from archdsl.core.types import Scalar, Shape
 from archdsl.frontend.resolve import Module
@@ -42,8 +42,8 @@ class Builder:
         """The finished region. Raises ArchError if a step's result goes nowhere."""
         if output.owner == self.id:
             self.used.add(output.ref.index)
-        for i, span in enumerate(self.spans, 1):
-            if i not in self.used:
+        for i, (step, span) in enumerate(zip(self.steps, self.spans, strict=True), 1):
+            if i not in self.used and not isinstance(step, Head):
                 raise error("unused-value", span)
         return Region(self.shape, tuple(self.steps), output.ref, tuple(self.names))
 
@@ -70,7 +70,8 @@ class Frame:
     ranges: dict[str, list[tuple[int, int]]] = field(default_factory=dict)
     """Stem -> the numbers that runs of equal iterations have taken, as (start, stop)."""
     shared: dict[str, tuple[Shape, Shape]] = field(default_factory=dict)
-    auxiliary: list[tuple[Ref, Scalar]] = field(default_factory=list)
+    is_net: bool = False
+    """The frame of a whole network, which may have auxiliary outputs."""
 
     def take(self, label: Label, span: Span, in_loop: bool = False) -> Label:
         """Claim a name in this block. Raises ArchError if it cannot be a name, is taken or is out of order."""
@@ -119,7 +120,7 @@ def _labelled(region: Region) -> list[Apply]:
         match step:
             case Apply():
                 found.append(step)
-            case Select():
+            case Select() | Head():
                 found += _labelled(step.region)
             case Loop():
                 for run in step.runs:
@@ -185,7 +186,7 @@ def name_unlabelled(region: Region, taken: set[str]) -> Region:
                         taken.add(plural)
                     return replace(step, label=Label("item", lists[step.origin]))
                 return replace(step, label=Label("plain", names[stem].pop(0)))
-            case Select():
+            case Select() | Head():
                 return replace(step, region=walk(step.region, in_loop))
             case Loop():
                 return replace(step, runs=tuple(Run(r.start, r.count, walk(r.region, True)) for r in step.runs))
@@ -208,7 +209,7 @@ def _count_auto(region: Region, totals: dict[str, int], in_loop: bool = False) -
         match step:
             case Apply(label=Label(style="plain", stem=stem, index=-1)):
                 totals[stem] = totals.get(stem, 0) + (not in_loop)
-            case Select():
+            case Select() | Head():
                 _count_auto(step.region, totals, in_loop)
             case Loop():
                 for run in step.runs:

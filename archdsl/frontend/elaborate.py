@@ -98,6 +98,7 @@ class Elaborator(Flows):
             raise error("recursion", span, limit=NESTING)
         try:
             frame = self._frame(template, home, depth)
+            frame.is_net = True
             frame.values["classes"] = classes
             builder = self._open(frame, 0, shape)
             scope = Scope(frame, dict(frame.values), builder, builder.input())

@@ -11,7 +11,7 @@ from archdsl.base.source import Span
 from archdsl.core.ir import Loop, Region, Run, Select
 from archdsl.core.types import Shape
 from archdsl.frontend import syntax
-from archdsl.frontend.builder import Builder, Frame, shifted
+from archdsl.frontend.builder import shifted
 from archdsl.frontend.evaluate import Scope, origin
 from archdsl.frontend.resolve import children, expressions_of
 from archdsl.frontend.statements import Statements, mentions
@@ -24,16 +24,6 @@ class Loops(Statements):
     @abstractmethod
     def _outside_list(self, scope: Scope, span: Span, what: str) -> None:
         """Refuse what a numbered list cannot hold."""
-
-    def _open(self, frame: Frame, level: int, shape: Shape) -> Builder:
-        builder = Builder(level, shape)
-        frame.open[builder.id] = builder
-        return builder
-
-    def _close(self, frame: Frame, builder: Builder, output: Tensor) -> Region:
-        region = builder.close(output)
-        del frame.open[builder.id]
-        return region
 
     def _select(self, expr: syntax.If, scope: Scope, tensor: Tensor | None) -> Value:
         """The arm that the condition takes; where it is a flow, wrapped, so that a class can serve both arms."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from typing import cast
 
@@ -10,15 +11,27 @@ from archdsl.base.diagnostics import ArchError, Note, error
 from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.source import Span
 from archdsl.base.suggest import spoken
-from archdsl.core.types import Scalar
+from archdsl.core.ir import Head, Region
+from archdsl.core.types import Scalar, Shape
 from archdsl.frontend import syntax
-from archdsl.frontend.evaluate import Evaluator, Scope
+from archdsl.frontend.builder import Builder, Frame
+from archdsl.frontend.evaluate import Evaluator, Scope, origin
 from archdsl.frontend.resolve import any_expression
 from archdsl.frontend.values import Shared, Template, Tensor, Value, describe, is_number, show
 
 
 class Statements(Evaluator):
     """Runs the statements of a body."""
+
+    def _open(self, frame: Frame, level: int, shape: Shape) -> Builder:
+        builder = Builder(level, shape)
+        frame.open[builder.id] = builder
+        return builder
+
+    def _close(self, frame: Frame, builder: Builder, output: Tensor) -> Region:
+        region = builder.close(output)
+        del frame.open[builder.id]
+        return region
 
     def _body(self, body: tuple[syntax.Statement, ...], scope: Scope, span: Span, name: str = "") -> Tensor:
         value = self._statements(body, scope, span)
@@ -66,8 +79,14 @@ class Statements(Evaluator):
         weight = self.eval(statement.weight, scope)
         if not is_number(weight):
             raise error("not-a-value", statement.weight.span, expected="the weight of a loss", found=describe(weight))
-        value = self._tensor(self.eval(statement.value, scope), scope, statement.value.span)
-        scope.frame.auxiliary.append((self._use(value, scope, statement.value.span), cast(Scalar, weight)))
+        if not scope.frame.is_net or scope.builder is None or scope.builder.level > 0:
+            raise error("auxiliary", statement.span, problem="only the body of a `net` has auxiliary outputs")
+        builder = self._open(scope.frame, 1, scope.builder.shape)
+        inner = replace(scope, builder=builder)
+        value = self._tensor(self.eval(statement.value, inner), inner, statement.value.span)
+        self._use(value, inner, statement.value.span)
+        region = self._close(scope.frame, builder, value)
+        self._add(scope, Head(cast(Scalar, weight), region, value.shape, origin(statement.span)), statement.span)
 
     def _require(self, statement: syntax.Require, body: tuple[syntax.Statement, ...], scope: Scope) -> None:
         if self._condition(statement.condition, scope):
