@@ -1,0 +1,27 @@
+"""Fixtures of the suite: golden files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="rewrite the golden files with what is found")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[str, Path], None]:
+    """Compare a text with the file that holds what it should be; `--update-golden` writes the file instead."""
+    update = request.config.getoption("--update-golden")
+
+    def compare(text: str, path: Path) -> None:
+        if update:
+            path.write_text(text, encoding="utf-8", newline="\n")
+            return
+        assert path.is_file(), f"there is no {path.name}: run pytest with --update-golden, and read what it writes"
+        assert text == path.read_text(encoding="utf-8")
+
+    return compare

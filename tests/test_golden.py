@@ -1,0 +1,40 @@
+"""What the compiler prints for specs that together use every construct of the language."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support import GOLDEN, formatted, nonempty, ruff_clean
+
+from archdsl.driver import load
+
+CASES = nonempty(GOLDEN.glob("*.arch"))
+Compare = Callable[[str, Path], None]
+
+
+@pytest.mark.parametrize("spec", CASES, ids=lambda p: p.stem)
+def test_printed(spec: Path, golden: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(GOLDEN)
+    compiled = load(spec.name)
+    for one in compiled:
+        name = spec.stem if len(compiled) == 1 else f"{spec.stem}.{one.network.name}"
+        golden(one.ir(), GOLDEN / f"{name}.ir")
+        golden(one.model(), GOLDEN / f"{name}.py")
+
+
+def test_nothing_is_left_over() -> None:
+    """Every printed file belongs to a spec."""
+    for found in nonempty([*GOLDEN.glob("*.ir"), *GOLDEN.glob("*.py")]):
+        assert (GOLDEN / f"{found.name.split('.')[0]}.arch").is_file(), f"{found.name} has no spec"
+
+
+@pytest.mark.parametrize("spec", nonempty(GOLDEN.rglob("*.arch")), ids=lambda p: p.stem)
+def test_specs_are_formatted(spec: Path) -> None:
+    text = spec.read_text(encoding="utf-8")
+    assert formatted(text) == text
+
+
+def test_models_are_formatted() -> None:
+    ruff_clean(nonempty(GOLDEN.glob("*.py")))
