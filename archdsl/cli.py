@@ -178,15 +178,18 @@ def check(specs: Sequence[str]) -> None:
     problems: list[ArchError] = []
     for spec in specs:
         try:
-            for one in load(spec):
-                cost = one.check()
-                click.echo(
-                    f"{one.network.name}: {cost.params:,} parameters, as expected"
-                    if one.elaborated.expectations
-                    else f"{one.network.name}: {cost.params:,} parameters"
-                )
+            loaded = load(spec)
         except ArchError as problem:
             problems.append(problem)
+            continue
+        for one in loaded:
+            try:
+                cost = one.check()
+            except ArchError as problem:
+                problems.append(problem)
+                continue
+            met = ", as expected" if one.elaborated.expectations else ""
+            click.echo(f"{one.network.name}: {cost.params:,} parameters{met}")
     if problems:
         raise ArchError(*(d for p in problems for d in p.diagnostics))
 

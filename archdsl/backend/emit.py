@@ -26,6 +26,10 @@ class ModelView:
     title: str
     provenance: tuple[str, ...]
     uses_functional: bool
+    convolutions: bool
+    linear: bool
+    starts: tuple[tuple[str, str, str], ...]
+    support: tuple[str, ...]
     definitions: tuple[tuple[str, ...], ...]
     network: str
     input: str
@@ -60,9 +64,13 @@ def emit_train(network: Network) -> str:
 def model_view(network: Network) -> ModelView:
     module = lower(network)
     definitions = tuple(tuple(_definition(d)) for d in module.definitions)
-    used = any("F." in line for d in definitions for line in d)
+    lines = [line for d in definitions for line in d]
+    used, convolutions, linear = (any(word in line for line in lines) for word in ("F.", "nn.Conv2d(", "nn.Linear("))
+    folder = resources.folder("templates") / "support"
+    support = tuple((folder / f"{name}.py").read_text(encoding="utf-8").rstrip() for name in module.support)
     shape = ", ".join(str(d) for d in network.input.dims)
-    return ModelView(title(network), provenance(network), used, definitions, module.network, shape)
+    head = (title(network), provenance(network))
+    return ModelView(*head, used, convolutions, linear, module.starts, support, definitions, module.network, shape)
 
 
 def title(network: Network, before: int = 0) -> str:

@@ -260,7 +260,7 @@ class Flattener:
                 current = values[part.input]
         if part.kind == "sequence":
             return current
-        kind = "add" if part.kind == "sum" else "concat"
+        kind = "add" if part.kind == "sum" else part.kind
         if len(results) == 1:
             return results[0]
         return self._add(nodes, Operation(kind, None), tuple(results), _common(part.outputs))

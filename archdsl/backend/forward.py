@@ -23,7 +23,7 @@ _ALONE = frozenset({"MaxPool", "AvgPool", "GlobalAvgPool", "Flatten", "concat", 
 _OUTPUTS = "auxiliary"
 """The variable that collects further outputs."""
 
-_JOINS = frozenset({"add", "multiply", "concat"})
+_JOINS = frozenset({"add", "multiply", "mean", "concat"})
 
 
 def _is_reserved(name: str) -> bool:
@@ -259,7 +259,10 @@ class Forward:
         inner = self._live(node, plan, position, fixed) | read
         body, result = self._iteration(op, inner, indent)
         pad = " " * indent
-        if op.part.kind == "sum":
+        if op.part.kind == "mean":
+            lines = [f"{pad}terms = []", f"{pad}{op.head}", *body, f"{pad}    terms.append({text(result)})"]
+            lines.append(f"{pad}{name} = torch.stack(terms).mean(0)")
+        elif op.part.kind == "sum":
             # The first term starts the sum: adding to a zero would cost an addition.
             lines = [f"{pad}terms = []", f"{pad}{op.head}", *body, f"{pad}    terms.append({text(result)})"]
             lines += [f"{pad}{name} = terms[0]", f"{pad}for term in terms[1:]:", f"{pad}    {name} = {name} + term"]

@@ -10,8 +10,9 @@ from archdsl.backend.forward import Forward, shape_comment
 from archdsl.backend.groups import Groups, Mismatch
 from archdsl.backend.merge import Merger, RegionPart
 from archdsl.backend.pymodel import Class, Function, call, signature_lines, statement
-from archdsl.backend.signature import Signature
-from archdsl.core.ir import Block, Network, Origin, applications, blocks_of
+from archdsl.backend.signature import Signature, bias_starts
+from archdsl.backend.spelling import SPELLINGS
+from archdsl.core.ir import Block, Layer, Network, Origin, applications, blocks_of
 from archdsl.core.names import is_taken
 
 
@@ -20,6 +21,10 @@ class Module:
     """A Python module: helpers and classes in order of use, the network's class last."""
 
     definitions: tuple[Class | Function, ...]
+    support: tuple[str, ...]
+    """The classes of templates/support/ that it uses."""
+    starts: tuple[tuple[str, str, str], ...]
+    """Biases that do not start at zero: class, attribute, value."""
     network: str
     """The name of the network's class."""
 
@@ -37,13 +42,16 @@ class _Lowering:
         self.merger = Merger(self.groups)
         self.callees: dict[int, Callee] = {}
         self.definitions: list[Class | Function] = []
-        self.taken: set[str] = set()
+        self.support = tuple(sorted(_support(self.blocks)))
+        self.taken: set[str] = set(self.support)
+        self.starts: list[tuple[str, str, str]] = []
 
     def module(self) -> Module:
         for blocks in _by_origin(self.blocks):
             if not self.groups.is_inline(blocks[0]):
                 self._define(blocks)
-        return Module(tuple(self.definitions), self.callees[len(self.callees) - 1].name)
+        network = self.callees[len(self.callees) - 1].name
+        return Module(tuple(self.definitions), self.support, tuple(self.starts), network)
 
     def _define(self, blocks: list[Block]) -> None:
         """One class for all instances of a definition, or as few as can be."""
@@ -107,11 +115,17 @@ class _Lowering:
         kept = [f"        self.{forward.attribute(n)} = {n}" for n in names]
         init = [*kept, *constructor.lines(region)]
         head = signature_lines("def __init__", ("self", *declarations), " -> None:", 4)
-        if is_network:
+        self.starts += [(name, attribute, value) for attribute, value in bias_starts(region)]
+        drawn = any("nn.Conv2d(" in line or "nn.Linear(" in line for line in [*init, *self._lines()])
+        if is_network and drawn:
             init.append("        self.apply(init_weights)")
         comment = f"  # x: {shape_comment(first.input)}" if alone else ""
         returns = "Tensor | tuple[Tensor, ...]" if is_network and self.network.heads else "Tensor"
         return Class(name, doc, head, tuple(init), tuple(lines), comment, returns)
+
+    def _lines(self) -> list[str]:
+        """The lines that make modules, of everything defined so far."""
+        return [line for d in self.definitions for line in (d.init if isinstance(d, Class) else d.body)]
 
     def _name(self, block: Block) -> str:
         base = block.name if block.style == "sequence" else _class_name(block.name)
@@ -120,6 +134,12 @@ class _Lowering:
             name, number = f"{base}{number}", number + 1
         self.taken.add(name)
         return name
+
+
+def _support(blocks: Sequence[Block]) -> set[str]:
+    """The classes that the layers of a network need in its file."""
+    layers = [a.module for b in blocks for a in applications(b.body) if isinstance(a.module, Layer)]
+    return {SPELLINGS[layer.kind].support for layer in layers} - {""}
 
 
 def _class_name(name: str) -> str:

@@ -109,7 +109,7 @@ class SelectPart:
 class LoopPart:
     """Equal iterations, or iterations that differ by a constant step."""
 
-    kind: Literal["sequence", "sum", "concat"]
+    kind: Literal["sequence", "sum", "mean", "concat"]
     count: Slot
     body: RegionPart
     input: Ref
@@ -121,7 +121,7 @@ class LoopPart:
 class UnrolledPart:
     """Iterations written one by one; each may be a loop over a run of equal ones."""
 
-    kind: Literal["sequence", "sum", "concat"]
+    kind: Literal["sequence", "sum", "mean", "concat"]
     parts: tuple[tuple[RegionPart, Slot | None], ...]
     """Bodies, with a count where there is more than one iteration."""
     input: Ref

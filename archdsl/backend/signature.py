@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TypeAlias
 
+from archdsl.backend.groups import Mismatch
 from archdsl.backend.merge import (
     HOLE,
     Affine,
@@ -363,6 +364,33 @@ def labels(region: RegionPart) -> set[str]:
             case _:
                 pass
     return found
+
+
+def bias_starts(region: RegionPart) -> Iterator[tuple[str, str]]:
+    """The modules of a body whose bias starts at a value of its own: attribute and value.
+
+    Raises Mismatch if the value or the place cannot be written for all instances.
+    """
+    for part in region.parts:
+        match part:
+            case ApplyPart(module=LayerPart(kind="Conv" | "Linear", args=args), label=label, again=False):
+                bias = dict(args)["bias"]
+                values = {v for v in bias.values if v is not HOLE} if isinstance(bias, Slot) else {None}
+                if values <= {True, False} and all(isinstance(v, bool) for v in values):
+                    continue
+                if len(values) > 1 or label is None or label.style not in ("plain", "index"):
+                    raise Mismatch
+                yield f"{label.stem}{label.index if label.style == 'index' else ''}", literal(values.pop())
+            case SelectPart(arms=arms):
+                for arm in arms:
+                    yield from bias_starts(arm) if arm else ()
+            case LoopPart(body=body) | HeadPart(region=body):
+                yield from bias_starts(body)
+            case UnrolledPart(parts=parts):
+                for body, _ in parts:
+                    yield from bias_starts(body)
+            case _:
+                pass
 
 
 def _first_name(region: RegionPart | None) -> str | None:

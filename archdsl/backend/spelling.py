@@ -21,6 +21,8 @@ class Spelling:
 
     module: Callable[[Texts], Expr] | None
     apply: Callable[[Texts, tuple[Expr, ...]], Expr] | None
+    support: str = ""
+    """The class that it needs in the generated file: a file of templates/support/."""
 
 
 def _sizes(func: str, positional: list[str], options: list[tuple[str, str, str]]) -> Call:
@@ -38,14 +40,20 @@ def _conv(a: Texts) -> Expr:
         ("padding", a["padding"], "0"),
         ("dilation", a["dilation"], "1"),
         ("groups", a["groups"], "1"),
-        ("bias", a["bias"], "True"),
+        ("bias", _bias(a), "True"),
     ]
     return _sizes("nn.Conv2d", [a["in_channels"], a["width"], a["kernel"]], options)
 
 
+def _bias(a: Texts) -> str:
+    """A bias with a value of its own at the start is a bias; `construct` sets the value."""
+    return a["bias"] if a["bias"] in ("True", "False") else "True"
+
+
 def _pool(module: str, function: str) -> Spelling:
     def options(a: Texts) -> list[tuple[str, str, str]]:
-        return [("stride", a["stride"], a["kernel"]), ("padding", a["padding"], "0")]
+        options = [("stride", a["stride"], a["kernel"]), ("padding", a["padding"], "0")]
+        return [*options, ("ceil_mode", a.get("ceil", "False"), "False")]
 
     return Spelling(
         lambda a: _sizes(module, [a["kernel"]], options(a)),
@@ -79,22 +87,58 @@ def _joined(symbol: str) -> Callable[[Texts, tuple[Expr, ...]], Expr]:
     return write
 
 
+def _maxout(a: Texts, x: tuple[Expr, ...]) -> Expr:
+    pieces = call(f"{_atom(x[0])}.unflatten", "1", f"(-1, {a['pieces']})")
+    return call(f"{text(pieces)}.amax", "2")
+
+
+def _lrn(a: Texts) -> list[tuple[str, str, str]]:
+    return [("alpha", a["alpha"], "0.0001"), ("beta", a["beta"], "0.75"), ("k", a["k"], "1")]
+
+
+def _affine(a: Texts, x: tuple[Expr, ...]) -> Expr:
+    value = _atom(x[0])
+    if a["scale"] == "-1":
+        return f"{a['offset']} - {value}" if a["offset"] != "0" else f"-{value}"
+    scaled = value if a["scale"] == "1" else f"{a['scale']} * {value}"
+    return scaled if a["offset"] == "0" else f"{scaled} + {a['offset']}"
+
+
 SPELLINGS: dict[str, Spelling] = {
     "Conv": Spelling(_conv, None),
-    "BatchNorm": Spelling(lambda a: call("nn.BatchNorm2d", a["in_channels"]), None),
+    "BatchNorm": Spelling(lambda a: _sizes("nn.BatchNorm2d", [a["in_channels"]], [("eps", a["eps"], "1e-05")]), None),
     "ReLU": Spelling(lambda a: call("nn.ReLU"), lambda a, x: call("F.relu", x[0])),
+    "ELU": Spelling(
+        lambda a: _sizes("nn.ELU", [], [("alpha", a["alpha"], "1")]),
+        lambda a, x: Call("F.elu", (("", x[0]), *_sizes("", [], [("alpha", a["alpha"], "1")]).args)),
+    ),
+    "Sigmoid": Spelling(lambda a: call("nn.Sigmoid"), lambda a, x: call("torch.sigmoid", x[0])),
+    "Tanh": Spelling(lambda a: call("nn.Tanh"), lambda a, x: call("torch.tanh", x[0])),
+    "Maxout": Spelling(None, _maxout),
+    "LocalResponseNorm": Spelling(
+        lambda a: _sizes("nn.LocalResponseNorm", [a["size"]], _lrn(a)),
+        lambda a, x: Call("F.local_response_norm", (("", x[0]), *_sizes("", [a["size"]], _lrn(a)).args)),
+    ),
+    "AdaptiveAvgPool": Spelling(
+        lambda a: call("nn.AdaptiveAvgPool2d", a["size"]),
+        lambda a, x: call("F.adaptive_avg_pool2d", x[0], a["size"]),
+    ),
+    "StochasticDepth": Spelling(lambda a: call("StochasticDepth", a["survival"]), None, "StochasticDepth"),
+    "Mask": Spelling(lambda a: call("Mask", a["keep"]), None, "Mask"),
     "Dropout": Spelling(lambda a: call("nn.Dropout", a["p"]), None),
     "MaxPool": _pool("nn.MaxPool2d", "F.max_pool2d"),
     "AvgPool": _pool("nn.AvgPool2d", "F.avg_pool2d"),
     "GlobalAvgPool": Spelling(None, lambda a, x: call(f"{_atom(x[0])}.mean", dim="(2, 3)")),
     "Flatten": Spelling(lambda a: call("nn.Flatten"), lambda a, x: call(f"{_atom(x[0])}.flatten", "1")),
     "Linear": Spelling(
-        lambda a: _sizes("nn.Linear", [a["in_channels"], a["width"]], [("bias", a["bias"], "True")]), None
+        lambda a: _sizes("nn.Linear", [a["in_channels"], a["width"]], [("bias", _bias(a), "True")]), None
     ),
     "Subsample": Spelling(None, _slice),
     "PadChannels": Spelling(None, _pad),
     "Identity": Spelling(lambda a: call("nn.Identity"), lambda a, x: x[0]),
     "add": Spelling(None, _joined("+")),
     "multiply": Spelling(None, _joined("*")),
+    "mean": Spelling(None, lambda a, x: f"({_joined('+')(a, x)}) / {len(x)}"),
+    "affine": Spelling(None, _affine),
     "concat": Spelling(None, lambda a, x: call("torch.cat", Call("", tuple(("", v) for v in x), "]", "["), dim="1")),
 }

@@ -29,7 +29,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """
     if len(name) > 64:
         return None
-    limit = max(len(name) // 3, 1)
+    limit = max(len(name) // 3, 1) if len(name) > 1 else 0
     scored = sorted((_distance(name.lower(), k.lower()), k) for k in known if abs(len(k) - len(name)) <= limit)
     return scored[0][1] if scored and scored[0][0] <= limit else None
 

@@ -96,9 +96,9 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """Iterations one after the other ("sequence"), or side by side on one input, added or concatenated."""
+    """Iterations one after the other ("sequence"), or side by side on one input and joined."""
 
-    kind: Literal["sequence", "sum", "concat"]
+    kind: Literal["sequence", "sum", "mean", "concat"]
     runs: tuple[Run, ...]
     input: Ref
     output: Shape

@@ -25,10 +25,14 @@ class ShapeError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter of a primitive: `size` is a whole number or a [height, width] pair of them."""
+    """A parameter of a primitive.
+
+    `size` is a whole number or a [height, width] pair of them; `bias` is true, false, or the value that the bias has at
+    the start.
+    """
 
     name: str
-    type: Literal["int", "size", "number", "bool"]
+    type: Literal["int", "size", "number", "bool", "bias"]
     default: Any = REQUIRED
     least: int | None = None
     most: int | None = None
@@ -78,7 +82,11 @@ def _window(what: str, args: Args, shape: Shape) -> tuple[int, int]:
         size = shape.dims[axis] + 2 * padding
         if reach > size:
             raise ShapeError(f"a {what} kernel of {reach} is larger than its input of {size} (shape {shape})")
-        sizes.append((size - reach) // stride + 1)
+        steps = (size - reach) // stride
+        if args.get("ceil") and (size - reach) % stride:
+            # A window may hang over the end if it starts inside the input or its padding on the near side.
+            steps += (steps + 1) * stride < shape.dims[axis] + padding
+        sizes.append(steps + 1)
     return sizes[0], sizes[1]
 
 
@@ -104,7 +112,7 @@ def _same_padding(args: dict[str, Any]) -> None:
 
 def _conv_weights(args: Args, shapes: Shapes) -> Weights:
     weight = (args["width"], shapes[0].channels // args["groups"], *pair(args["kernel"]))
-    return (("weight", weight), *((("bias", (args["width"],)),) if args["bias"] else ()))
+    return (("weight", weight), *((("bias", (args["width"],)),) if args["bias"] is not False else ()))
 
 
 def _conv_macs(args: Args, shapes: Shapes, output: Shape) -> int:
@@ -136,11 +144,26 @@ def _linear_output(args: Args, shapes: Shapes) -> Shape:
 
 def _linear_weights(args: Args, shapes: Shapes) -> Weights:
     weight = (args["width"], shapes[0].channels)
-    return (("weight", weight), *((("bias", (args["width"],)),) if args["bias"] else ()))
+    return (("weight", weight), *((("bias", (args["width"],)),) if args["bias"] is not False else ()))
 
 
 def _norm_weights(args: Args, shapes: Shapes) -> Weights:
     return (("weight", (shapes[0].channels,)), ("bias", (shapes[0].channels,)))
+
+
+def _adaptive(args: Args, shapes: Shapes) -> Shape:
+    height, width = pair(args["size"])
+    return Shape((_maps(shapes, "adaptive pooling").channels, height, width))
+
+
+def _maxout(args: Args, shapes: Shapes) -> Shape:
+    if shapes[0].channels % args["pieces"]:
+        raise ShapeError(f"{shapes[0].channels} channels cannot be divided into pieces of {args['pieces']}")
+    return shapes[0].with_channels(shapes[0].channels // args["pieces"])
+
+
+def _normalised(args: Args, shapes: Shapes) -> Shape:
+    return _maps(shapes, "normalisation")
 
 
 def _subsample(args: Args, shapes: Shapes) -> Shape:
@@ -173,7 +196,7 @@ def _unchanged(args: Args, shapes: Shapes) -> Shape:
 # ---- the table
 
 _KERNEL = Parameter("kernel", "size", least=1)
-_BIAS = Parameter("bias", "bool", False)
+_BIAS = Parameter("bias", "bias", False)
 
 PRIMITIVES: dict[str, Primitive] = {
     p.name: p
@@ -200,13 +223,39 @@ PRIMITIVES: dict[str, Primitive] = {
         Primitive(
             "BatchNorm",
             "Batch normalisation with learned scale and shift (Ioffe and Szegedy, arXiv:1502.03167).",
-            (),
-            _unchanged,
+            (Parameter("eps", "number", Fraction(1, 100000), least=0, most=1),),
+            _normalised,
             label="bn",
             weights=_norm_weights,
             has_mode=True,
         ),
         Primitive("ReLU", "max(x, 0).", (), _unchanged),
+        Primitive(
+            "ELU",
+            "x where it is positive, alpha (exp(x) - 1) elsewhere (Clevert and others, arXiv:1511.07289).",
+            (Parameter("alpha", "number", 1, least=0, most=100),),
+            _unchanged,
+        ),
+        Primitive("Sigmoid", "1 / (1 + exp(-x)): a gate between 0 and 1.", (), _unchanged),
+        Primitive("Tanh", "Hyperbolic tangent.", (), _unchanged),
+        Primitive(
+            "Maxout",
+            "The largest of every `pieces` neighbouring channels (Goodfellow and others, arXiv:1302.4389).",
+            (Parameter("pieces", "int", least=2),),
+            _maxout,
+            in_list=False,
+        ),
+        Primitive(
+            "LocalResponseNorm",
+            "Divides by the activity of `size` neighbouring channels (Krizhevsky and others, 2012, section 3.3).",
+            (
+                Parameter("size", "int", least=1),
+                Parameter("alpha", "number", Fraction(1, 10000), least=0, most=1000),
+                Parameter("beta", "number", Fraction(3, 4), least=0, most=1000),
+                Parameter("k", "number", 1, least=0, most=1000),
+            ),
+            _normalised,
+        ),
         Primitive(
             "Dropout",
             "Zeroes each element with probability `p` in training and scales the rest by 1 / (1 - p).",
@@ -217,8 +266,13 @@ PRIMITIVES: dict[str, Primitive] = {
         ),
         Primitive(
             "MaxPool",
-            "Maximum over a window; the stride is the kernel unless given.",
-            (_KERNEL, Parameter("stride", "size", None, least=1), Parameter("padding", "size", 0, least=0)),
+            "Maximum over a window; the stride is the kernel unless given. `ceil` keeps a last, partial window.",
+            (
+                _KERNEL,
+                Parameter("stride", "size", None, least=1),
+                Parameter("padding", "size", 0, least=0),
+                Parameter("ceil", "bool", False),
+            ),
             _pool_output,
             complete=_pool_stride,
         ),
@@ -228,6 +282,30 @@ PRIMITIVES: dict[str, Primitive] = {
             (_KERNEL, Parameter("stride", "size", None, least=1), Parameter("padding", "size", 0, least=0)),
             _pool_output,
             complete=_pool_stride,
+        ),
+        Primitive(
+            "AdaptiveAvgPool",
+            "Mean over windows that give `size` rows and columns.",
+            (Parameter("size", "size", least=1),),
+            _adaptive,
+        ),
+        Primitive(
+            "StochasticDepth",
+            "Drops its input for a whole batch with probability 1 - `survival` in training; evaluation multiplies "
+            "by `survival` (Huang and others, arXiv:1603.09382).",
+            (Parameter("survival", "number", least=0, most=1),),
+            _unchanged,
+            label="drop",
+            has_mode=True,
+        ),
+        Primitive(
+            "Mask",
+            "Keeps each element with probability `keep` in training; evaluation multiplies by it (Singh and others, "
+            "arXiv:1605.06465).",
+            (Parameter("keep", "number", least=0, most=1),),
+            _unchanged,
+            label="mask",
+            has_mode=True,
         ),
         Primitive(
             "GlobalAvgPool",
@@ -240,7 +318,7 @@ PRIMITIVES: dict[str, Primitive] = {
         Primitive(
             "Linear",
             "Fully connected layer to `width` values.",
-            (Parameter("width", "int", least=1), Parameter("bias", "bool", True)),
+            (Parameter("width", "int", least=1), Parameter("bias", "bias", True)),
             _linear_output,
             label="fc",
             weights=_linear_weights,
@@ -264,14 +342,21 @@ PRIMITIVES: dict[str, Primitive] = {
         Primitive("Identity", "The input itself.", (), _unchanged),
         Primitive("add", "The sum of tensors of one shape: `a + b`.", (), _all_equal),
         Primitive("multiply", "The product of tensors of one shape, element by element: `a * b`.", (), _all_equal),
+        Primitive("mean", "The mean of tensors of one shape: `mean { a, b }`.", (), _all_equal),
+        Primitive(
+            "affine",
+            "scale x + offset, with numbers: `1 - x`, `0.5 * x`.",
+            (Parameter("scale", "number"), Parameter("offset", "number")),
+            _unchanged,
+        ),
         Primitive(
             "concat", "Tensors of one resolution, channels after channels: `concat { a, b }`.", (), _concat_output
         ),
     )
 }
 
-OPERATORS = frozenset({"add", "multiply", "concat"})
-"""Primitives of several inputs, which the language writes as operators."""
+OPERATORS = frozenset({"add", "multiply", "mean", "concat", "affine"})
+"""Primitives that the language writes as operators."""
 
 
 def parameters_of(kind: str, args: Args, shapes: Shapes) -> int:
@@ -287,12 +372,14 @@ def check_argument(parameter: Parameter, value: object) -> tuple[Scalar, str | N
     match parameter.type:
         case "bool":
             return (value, None) if isinstance(value, bool) else (None, "true or false")
+        case "bias":
+            return (value, None) if isinstance(value, int | Fraction) else (None, "true, false or a number")
         case "number":
             if isinstance(value, int | Fraction) and not isinstance(value, bool):
                 low, high = parameter.least, parameter.most
-                if (low is None or value >= low) and (high is None or value < high):
+                if (low is None or value >= low) and (high is None or value <= high):
                     return value, None
-            return None, f"a number from {parameter.least} to below {parameter.most}"
+            return None, f"a number from {parameter.least} to {parameter.most}"
         case "int" | "size":
             least = parameter.least or 0
             parts = value if isinstance(value, tuple) and len(value) == 2 and parameter.type == "size" else (value,)

@@ -106,7 +106,7 @@ class _Verifier:
             results.append((run.count, output))
         if loop.kind == "sequence":
             return current
-        if loop.kind == "sum":
+        if loop.kind in ("sum", "mean"):
             return PRIMITIVES["add"].output({}, tuple(s for _, s in results))
         PRIMITIVES["concat"].output({}, tuple(s for _, s in results))
         return results[0][1].with_channels(sum(n * s.channels for n, s in results))

@@ -114,7 +114,7 @@ class Elaborator(Flows):
             block = self._finish(frame, builder, output, origin(net.span), net.doc, named=True)
             return Root(renamed(block, name), settings, net.doc)
         except ArchError as problem:
-            raise lifted(problem, span, net.name) from None
+            raise lifted(problem, span, net.name, dict(template.spans)) from None
 
     def _on(self, on: syntax.On, scope: Scope) -> tuple[DataSet | Shape, int | None]:
         value = self.eval(on.data, scope)

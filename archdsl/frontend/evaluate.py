@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from fractions import Fraction
 
 from archdsl.base.diagnostics import ArchError, error
 from archdsl.base.diagnostics import Label as Mark
@@ -19,7 +20,7 @@ from archdsl.frontend.binding import Given, bind, parameters
 from archdsl.frontend.builder import Builder, Frame
 from archdsl.frontend.resolve import Library, Module, unknown_name
 from archdsl.frontend.syntax import Block
-from archdsl.frontend.values import Choice, Shared, Template, Tensor, Value, arithmetic, describe
+from archdsl.frontend.values import Choice, Shared, Template, Tensor, Value, arithmetic, describe, is_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +156,12 @@ class Evaluator(ABC):
             return left if left == (expr.operator == "or") else self._condition(expr.right, scope)
         operands = _flattened(expr) if expr.operator in ("+", "*") else [expr.left, expr.right]
         values = [self.eval(e, scope) for e in operands]
+        pairs = list(zip(values, (e.span for e in operands), strict=True))
+        with_number = any(is_number(v) for v in values) or expr.operator in ("-", "/")
+        if any(isinstance(v, Tensor) for v in values) and with_number and expr.operator in ("+", "-", "*", "/"):
+            return self._affine(expr, pairs, scope)
         if any(isinstance(v, Tensor | Template | Shared) for v in values) and expr.operator in ("+", "*"):
-            kind = "add" if expr.operator == "+" else "multiply"
-            return self._operator(kind, list(zip(values, (e.span for e in operands), strict=True)), scope, expr.span)
+            return self._operator("add" if expr.operator == "+" else "multiply", pairs, scope, expr.span)
         result = values[0]
         for value in values[1:]:
             result = arithmetic(expr.operator, result, value, expr.span)
@@ -170,7 +174,7 @@ class Evaluator(ABC):
         first = 1 if kind == "concat" else 0
         odd = next((i for i, s in enumerate(shapes) if s.dims[first:] != shapes[0].dims[first:]), None)
         if odd is not None:
-            what = {"add": "a sum", "multiply": "a product", "concat": "a concatenation"}[kind]
+            what = {"add": "a sum", "multiply": "a product", "mean": "a mean", "concat": "a concatenation"}[kind]
             marks = tuple(Mark(at, f"this is {s}") for (_, at), s in zip(operands, shapes, strict=True))
             secondary = tuple(m for i, m in enumerate(marks) if i != odd)
             text = spoken((str(s) for s in shapes), "and")
@@ -180,6 +184,34 @@ class Evaluator(ABC):
         refs = tuple(self._use(t, scope, at) for t, (_, at) in zip(tensors, operands, strict=True))
         output = PRIMITIVES[kind].output({}, shapes)
         return self._add(scope, Apply(Layer(kind), None, refs, shapes, output, origin(span)), span)
+
+    def _affine(self, expr: syntax.Binary, operands: list[tuple[Value, Span]], scope: Scope) -> Tensor:
+        """A tensor and numbers: `1 - x`, `0.5 * x`, `x / 2`."""
+        tensors = [(i, pair) for i, pair in enumerate(operands) if not is_number(pair[0])]
+        numbers = [Fraction(value) for value, _ in operands if isinstance(value, int | Fraction)]
+        index, (value, span) = tensors[0]
+        if len(tensors) > 1 or (expr.operator == "/" and index == 1):
+            left, right = describe(operands[0][0]), describe(operands[1][0])
+            help = "numbers and tensors join two at a time: put the number with one tensor into parentheses"
+            raise error("bad-operand", expr.span, operator=expr.operator, left=left, right=right, help=help)
+        tensor = self._tensor(value, scope, span)
+        scale, offset = Fraction(1), Fraction(0)
+        match expr.operator:
+            case "+":
+                offset = sum(numbers, Fraction(0))
+            case "-":
+                scale, offset = (Fraction(1), -numbers[0]) if index == 0 else (Fraction(-1), numbers[0])
+            case "*":
+                for number in numbers:
+                    scale *= number
+            case _:
+                if numbers[0] == 0:
+                    raise error("zero-division", expr.span)
+                scale = 1 / numbers[0]
+        ref = self._use(tensor, scope, span)
+        args = (("scale", _plain(scale)), ("offset", _plain(offset)))
+        step = Apply(Layer("affine", args), None, (ref,), (tensor.shape,), tensor.shape, origin(expr.span))
+        return self._add(scope, step, expr.span)
 
     # ---- calls
 
@@ -220,6 +252,10 @@ class Evaluator(ABC):
                     raise error("not-a-value", arg.value.span, expected="a list after `*`", found=describe(values))
                 given += [Given(None, v, arg.value.span, arg.span) for v in values]
                 continue
+            label = arg.value.label.stem if isinstance(arg.value, syntax.Labelled) else None
+            if arg.name is None and any(p.name == label for p in params):
+                help = f"an argument is given with `=`, as in `{label}=...`"
+                raise error("unexpected", arg.span, found=f"`{label}:`", help=help)
             value = self._argument(arg.value, param, scope)
             given.append(Given(arg.name, value, self._written(arg.value, scope), arg.span))
         return given
@@ -245,6 +281,10 @@ class Evaluator(ABC):
 
     def _top(self, module: Module) -> Scope:
         return Scope(Frame("", module, {}, {}, 0), {}, None, None)
+
+
+def _plain(number: Fraction) -> int | Fraction:
+    return int(number) if number.denominator == 1 else number
 
 
 def origin(span: Span) -> Origin:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import cast
 
@@ -45,6 +46,8 @@ class Flows(Loops):
                 return self._instantiate(value, self._input(span, scope), scope, None, span)
             case Shared():
                 return self._shared(value, self._input(span, scope), scope, span)
+            case tuple():
+                raise error("needs-label", span, problem="a list of modules needs a label, as in `layers: [...]`")
             case _:
                 raise error("not-a-value", span, expected="a tensor or a block", found=describe(value))
 
@@ -136,7 +139,7 @@ class Flows(Loops):
             self._defaults(template, frame, inner.names, inner)
             return self._body(flow.body, inner, flow.name_span, flow.name)
         except ArchError as problem:
-            raise lifted(problem, span, flow.name) from None
+            raise lifted(problem, span, flow.name, dict(template.spans)) from None
 
     def _layer(
         self, template: Template, tensor: Tensor, scope: Scope, label: Label | None, span: Span, again: bool
@@ -277,7 +280,7 @@ class Flows(Loops):
                 output = self._body(block.body, scope, block.name_span, block.name)
             done = self._finish(frame, builder, output, origin(block.span), block.doc, True, _constants(block))
         except ArchError as problem:
-            raise lifted(problem, span, block.name) from None
+            raise lifted(problem, span, block.name, dict(template.spans)) from None
         self._blocks[key] = renamed(done, block.name)
         return self._blocks[key]
 
@@ -329,15 +332,21 @@ def _constants(block: Block) -> tuple[tuple[str, Scalar], ...]:
     return tuple((p.name, p.default.value) for p in block.params if isinstance(p.default, plain))
 
 
-def lifted(problem: ArchError, call: Span, name: str) -> ArchError:
-    """The error with the user's line first: one inside the library becomes an error of the call, with a note."""
-    return ArchError(*(_lift(d, call, name) for d in problem.diagnostics))
+def lifted(problem: ArchError, call: Span, name: str, written: dict[str, Span]) -> ArchError:
+    """The error with the user's line first: one inside the library becomes an error of the call, with a note.
+
+    Where it speaks of a parameter, the argument that the user gave for it is marked; `written` has their places.
+    """
+    return ArchError(*(_lift(d, call, name, written) for d in problem.diagnostics))
 
 
-def _lift(found: Diagnostic, call: Span, name: str) -> Diagnostic:
+def _lift(found: Diagnostic, call: Span, name: str, written: dict[str, Span]) -> Diagnostic:
     if found.primary is None or not found.primary.span.source.library or call.source.library:
         return found
     inside = Note(f"in the definition of `{name}`", found.primary)
     others = tuple(Note(m.text, m) for m in found.secondary if m.span.source.library)
     kept = tuple(m for m in found.secondary if not m.span.source.library)
-    return replace(found, primary=Mark(call), secondary=kept, notes=(inside, *others, *found.notes))
+    words = set(re.findall(r"[A-Za-z_]\w*", found.primary.span.text))
+    spoken_of = [(n, s) for n, s in written.items() if n in words and not s.source.library]
+    primary = Mark(spoken_of[0][1], f"this is `{spoken_of[0][0]}`") if spoken_of else Mark(call)
+    return replace(found, primary=primary, secondary=kept, notes=(inside, *others, *found.notes))

@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from lark import Lark, Token, Transformer, v_args
-from lark.exceptions import LarkError, UnexpectedCharacters, UnexpectedToken
+from lark.exceptions import LarkError, UnexpectedCharacters, UnexpectedToken, VisitError
 from lark.tree import Meta
 
 from archdsl.base.diagnostics import error
@@ -113,7 +113,10 @@ def parse_text(source: Source) -> syntax.File:
     """The syntax tree of a file. Raises ArchError with the place and, for common mistakes, the cure."""
     comments = _comments(source)
     builder = _Builder(source, comments)
-    items = builder.transform(_tree(source))
+    try:
+        items = builder.transform(_tree(source))
+    except VisitError as problem:
+        raise problem.orig_exc from None
     doc = builder.head_doc()
     if builder.docs:
         stray = builder.docs[min(builder.docs)]
@@ -329,6 +332,8 @@ class _Builder(Transformer[Token, Any]):
     # -- atoms
 
     def number(self, meta: Meta, token: Token) -> syntax.Number:
+        if len(token) > 1000:
+            raise error("bad-index", self._at(token), problem="a number of more than 1000 digits")
         return syntax.Number(self._at(token), number(token))
 
     def shape(self, meta: Meta, token: Token) -> syntax.ShapeLiteral:

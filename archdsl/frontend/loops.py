@@ -109,16 +109,16 @@ class Loops(Statements):
         return tuple(runs), shape if loop.kind == "sequence" else self._joined(loop, runs, outputs)
 
     def _joined(self, loop: syntax.Loop, runs: list[Run], outputs: list[Shape]) -> Shape:
-        if loop.kind == "sum":
+        if loop.kind in ("sum", "mean"):
             odd = next((s for s in outputs if s != outputs[0]), None)
             text = f"{outputs[0]} and {odd}"
         else:
             odd = next((s for s in outputs if s.dims[1:] != outputs[0].dims[1:]), None)
             text = f"{outputs[0]} and {odd}"
         if odd:
-            what = "a sum" if loop.kind == "sum" else "a concatenation"
+            what = {"sum": "a sum", "mean": "a mean"}.get(loop.kind, "a concatenation")
             raise error("unequal-shapes", loop.span, what=what, shapes=text)
-        if loop.kind == "sum":
+        if loop.kind in ("sum", "mean"):
             return outputs[0]
         return outputs[0].with_channels(sum(r.count * s.channels for r, s in zip(runs, outputs, strict=True)))
 

@@ -107,8 +107,10 @@ def _elaborated(elaborator: Elaborator, module: Module, item: syntax.NamedNet | 
     digest = hashlib.sha256(text).hexdigest()[:16]
     source_name = module.file.source.name
     network = Network(name, f"{spec}{on_text}", data, classes, root.block, recipe, source_name, digest, doc)
-    for expectation in expectations:
+    for i, expectation in enumerate(expectations):
         _figure(expectation)
+        if any(e.what == expectation.what for e in expectations[:i]):
+            raise error("bad-expect", expectation.what_span, problem=f"`{expectation.what}` is expected twice")
     return Elaborated(network, expectations)
 
 
@@ -166,6 +168,8 @@ def _figure(expect: syntax.Expect) -> tuple[Fraction, Fraction]:
     if match is None:
         problem = f"`{expect.figure}` is no figure such as 36.5M or 36_479_194"
         raise error("bad-expect", expect.figure_span, problem=problem)
+    if len(expect.figure) > 100:
+        raise error("bad-expect", expect.figure_span, problem="a figure of more than 100 digits")
     unit = _UNITS.get(match[3], 1)
     return Fraction(number(match[1])) * unit, Fraction(unit, 10 ** len(match[2] or ""))
 

@@ -120,7 +120,7 @@ class Library:
 def read(path: Path, name: str, library: bool = False) -> Source:
     """A file as a source. Raises ArchError without a span if it cannot be read."""
     try:
-        return Source(name, path.read_text(encoding="utf-8"), library)
+        return Source(name, path.read_text(encoding="utf-8-sig"), library)
     except UnicodeDecodeError:
         raise error("not-text", None, name=name) from None
     except OSError as problem:
@@ -182,6 +182,7 @@ class _Checker:
 
     def _definition(self, item: Block | Net) -> None:
         scope: dict[str, list[bool]] = {}
+        before = len(self.found)
         for param in item.params:
             if param.name in scope:
                 self.found.append(diagnose("defined-twice", param.span, name=param.name))
@@ -197,6 +198,13 @@ class _Checker:
         if isinstance(item, Block) and item.sequence:
             self._expression(item.sequence, inner)
         self._statements(item.body, inner)
+        rests = [p for p in item.params if p.rest]
+        if len(rests) > 1:
+            self.found.append(
+                diagnose("defined-twice", rests[1].span, "one rest parameter takes all", name=rests[1].name)
+            )
+        if any(d.key == "unknown-name" for d in self.found[before:]):
+            return  # a misspelt name is no reason to remove the parameter
         for param in item.params:
             if not scope[param.name][0]:
                 help = "remove it, or use it in the body"

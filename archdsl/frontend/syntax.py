@@ -138,7 +138,7 @@ class Group(NamedTuple):
     body: tuple[Statement, ...]
 
 
-LoopKind: TypeAlias = Literal["sequence", "sum", "concat"]
+LoopKind: TypeAlias = Literal["sequence", "sum", "mean", "concat"]
 
 
 class Loop(NamedTuple):

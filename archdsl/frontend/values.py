@@ -153,7 +153,9 @@ def arithmetic(symbol: str, left: Value, right: Value, span: Span) -> Value:
     if symbol == "+" and isinstance(left, tuple) and isinstance(right, tuple):
         return left + right
     if not (is_number(left) and is_number(right)):
-        raise error("bad-operand", span, operator=symbol, left=describe(left), right=describe(right))
+        named = symbol == "-" and isinstance(left, Template)
+        help = f"the numbers of a network are its arguments, as in `{left.name}(28, 10)`" if named else None  # type: ignore[union-attr]
+        raise error("bad-operand", span, operator=symbol, left=describe(left), right=describe(right), help=help)
     if symbol in ("/", "//", "%") and right == 0:
         raise error("zero-division", span)
     if symbol == "/" and isinstance(left, int) and isinstance(right, int):
