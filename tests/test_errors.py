@@ -116,7 +116,7 @@ def test_other_texts_are_read(content: bytes, tmp_path: Path) -> None:
     assert archdsl("check", "net.arch", cwd=tmp_path).returncode == 0
 
 
-EXPRESSIONS = {
+LONG_EXPRESSIONS = {
     "WRN-28-10": "`WRN(28, 10)`",
     f"WRN({'1' * 5000}, 10)": "error[E",
     f"WRN(28, 10) {{ expect params {'9' * 5000} }}": "error[E",
@@ -124,10 +124,10 @@ EXPRESSIONS = {
 """Expressions that a file cannot hold well -> what their message has."""
 
 
-@pytest.mark.parametrize("spec", EXPRESSIONS, ids=len)
+@pytest.mark.parametrize("spec", LONG_EXPRESSIONS, ids=len)
 def test_message_of_expression(spec: str) -> None:
     done = archdsl("params", spec)
-    assert done.returncode == 1 and EXPRESSIONS[spec] in done.stderr
+    assert done.returncode == 1 and LONG_EXPRESSIONS[spec] in done.stderr
 
 
 def test_import_cycle_of_two(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def _elaborated(elaborator: Elaborator, module: Module, item: syntax.NamedNet | 
     network = Network(name, f"{spec}{on_text}", data, classes, root.block, recipe, source_name, digest, doc)
     for i, expectation in enumerate(expectations):
         _figure(expectation)
-        if any(e.what == expectation.what for e in expectations[:i]):
+        if any((e.what, e.figure) == (expectation.what, expectation.figure) for e in expectations[:i]):
             raise error("bad-expect", expectation.what_span, problem=f"`{expectation.what}` is expected twice")
     return Elaborated(network, expectations)
 
