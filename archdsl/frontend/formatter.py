@@ -150,6 +150,8 @@ def _flat_statement(statement: syntax.Statement) -> str:
             )
         case syntax.Auxiliary():
             return f"aux {_flat(statement.weight, _OR)}: {_flat(statement.value, _IF)}"
+        case syntax.When():
+            return f"if {_flat(statement.condition, _IF)} {_flat_body(statement.body)}"
         case syntax.Result():
             return _flat(statement.value, _IF)
 
@@ -305,6 +307,9 @@ class _Formatter:
                     inner.append(f"{pad}  {_setting(setting)}{self._trailing(setting.span.end)}")
                 inner += [f"{pad}  {c}".rstrip() for c in self._before(statement.span.end)]
                 return [f"{pad}train {{", *inner, f"{pad}}}"]
+            case syntax.When():
+                head = f"{pad}if {_flat(statement.condition, _IF)}"
+                return self._with_body([head], statement.body, statement.span, indent)
             case syntax.Expect():
                 return [line]
 

@@ -247,6 +247,14 @@ class _Checker:
                 case syntax.Auxiliary():
                     self._expression(statement.weight, scope)
                     self._expression(statement.value, scope)
+                case syntax.When():
+                    self._expression(statement.condition, scope)
+                    self._statements(statement.body, scope)
+                    for inner in statement.body:
+                        if isinstance(inner, syntax.Result | syntax.Expect | syntax.Train):
+                            help = "it holds `let`, `require` and `aux`; a flow is chosen by `if ... then ... else ...`"
+                            what = inner.span.text.split()[0]
+                            self.found.append(diagnose("misplaced", inner.span, what=what, help=help))
                 case syntax.Result():
                     self._expression(statement.value, scope)
                 case syntax.Expect():
@@ -363,6 +371,10 @@ def expressions_of(statement: syntax.Statement) -> Iterator[syntax.Expr]:
             yield statement.value
         case syntax.Require():
             yield statement.condition
+        case syntax.When():
+            yield statement.condition
+            for inner in statement.body:
+                yield from expressions_of(inner)
         case syntax.Auxiliary():
             yield from (statement.weight, statement.value)
         case syntax.Train() | syntax.Expect():

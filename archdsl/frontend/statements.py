@@ -61,6 +61,10 @@ class Statements(Evaluator):
                     self._require(statement, body, scope)
                 case syntax.Auxiliary():
                     self._auxiliary(statement, scope)
+                case syntax.When():
+                    if self._condition(statement.condition, scope):
+                        inner = replace(scope, names=dict(scope.names))
+                        self._statements(statement.body, inner, statement.span)
                 case syntax.Result():
                     if first:
                         raise error("after-result", statement.span, secondary=(Mark(first.span, "the first"),))

@@ -239,12 +239,20 @@ class Auxiliary(NamedTuple):
     value: Expr
 
 
+class When(NamedTuple):
+    """`if condition { statements }`: requirements and auxiliary outputs that are there on a condition."""
+
+    span: Span
+    condition: Expr
+    body: tuple[Statement, ...]
+
+
 class Result(NamedTuple):
     span: Span
     value: Expr
 
 
-Statement: TypeAlias = Let | Share | Require | Expect | Train | Auxiliary | Result
+Statement: TypeAlias = Let | Share | Require | Expect | Train | Auxiliary | When | Result
 
 
 # ---- definitions
