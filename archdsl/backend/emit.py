@@ -132,6 +132,8 @@ def _doc(lines: tuple[str, ...], indent: int) -> list[str]:
     text = wrapped(lines, WIDTH - indent)
     if text[0].startswith('"') or text[-1].endswith('"'):
         text = [line.replace('"', "'") for line in text]
-    if len(text) == 1 and len(text[0]) + indent + 6 <= WIDTH:
+    if len(text) == 1 and len(text[0]) + indent + 6 > WIDTH:
+        text = wrapped(lines, WIDTH - indent - 6)  # no room for the quotes: two lines
+    if len(text) == 1:
         return [f'{pad}"""{text[0]}"""']
     return [f'{pad}"""{text[0]}', *(f"{pad}{line}".rstrip() for line in text[1:]), f'{pad}"""']

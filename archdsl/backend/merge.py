@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import Any, Literal, TypeAlias
 
 from archdsl.backend.groups import Groups, Mismatch
@@ -345,9 +346,9 @@ def _fit(term: Term, lengths: Sequence[int]) -> Term:
             base.append(numbers[0])
             step.append(0)
         else:
-            if not all(isinstance(c, int) and not isinstance(c, bool) for c in cells):
+            if not all(isinstance(c, int | Fraction) and not isinstance(c, bool) for c in cells):
                 raise Mismatch
-            values = [c for c in cells if isinstance(c, int)]
+            values = [c for c in cells if isinstance(c, int | Fraction)]
             rise = values[1] - values[0]
             if any(v != values[0] + i * rise for i, v in enumerate(values)):
                 raise Mismatch

@@ -45,11 +45,11 @@ class Parameter:
     @property
     def type(self) -> str:
         value = next(v for v in self.values if v is not HOLE)
+        if any(isinstance(v, Fraction) for v in self.values):
+            return "float"
         match value:
             case bool():
                 return "bool"
-            case Fraction():
-                return "float"
             case tuple():
                 return "tuple[int, int]"
             case _:
@@ -118,6 +118,11 @@ class Signature:
         if isinstance(term, Slot):
             return self._number(term)
         base, step = self.expression(term.base), self.expression(term.step)
+        rise = term.step.value if isinstance(term.step, Slot) and term.step.constant else None
+        if isinstance(rise, Fraction):
+            # 1 - i / 130 rather than 1 - 0.007692307692307693 * i.
+            size = f"{index} / {rise.denominator}" if abs(rise.numerator) == 1 else f"{literal(abs(rise))} * {index}"
+            return f"{base} {'-' if rise < 0 else '+'} {size}"
         factor = f"({step})" if "+" in step or "-" in step or "//" in step else step
         product = index if step == "1" else f"{factor} * {index}"
         return product if base == "0" else f"{base} + {product}"
@@ -245,6 +250,10 @@ def _columns(rows: list[dict[str, Scalar]]) -> dict[str, Values]:
 def _derived(values: Values, column: Values, name: str) -> str | None:
     """A number as a multiple, a fraction or a neighbour of a parameter."""
     pairs = [(v, c) for v, c in zip(values, column, strict=True) if v is not HOLE]
+    exact = [(v, c) for v, c in pairs if isinstance(v, Fraction) and isinstance(c, Fraction)]
+    if len(exact) == len(pairs) > 1 and len({v - c for v, c in exact}) == 1:
+        apart = exact[0][0] - exact[0][1]
+        return f"{name} {'+' if apart > 0 else '-'} {literal(abs(apart))}"
     whole = [(v, c) for v, c in pairs if _is_int((v, c)) and isinstance(v, int) and isinstance(c, int)]
     if len(whole) != len(pairs) or len({c for _, c in whole}) < 2 or any(c <= 0 for _, c in whole):
         return None

@@ -123,7 +123,7 @@ SPELLINGS: dict[str, Spelling] = {
         lambda a: call("nn.AdaptiveAvgPool2d", a["size"]),
         lambda a, x: call("F.adaptive_avg_pool2d", x[0], a["size"]),
     ),
-    "StochasticDepth": Spelling(lambda a: call("StochasticDepth", a["survival"]), None, "StochasticDepth"),
+    "Survival": Spelling(lambda a: call("Survival", a["p"]), None, "Survival"),
     "Mask": Spelling(lambda a: call("Mask", a["keep"]), None, "Mask"),
     "Dropout": Spelling(lambda a: call("nn.Dropout", a["p"]), None),
     "MaxPool": _pool("nn.MaxPool2d", "F.max_pool2d"),

@@ -290,10 +290,10 @@ PRIMITIVES: dict[str, Primitive] = {
             _adaptive,
         ),
         Primitive(
-            "StochasticDepth",
-            "Drops its input for a whole batch with probability 1 - `survival` in training; evaluation multiplies "
-            "by `survival` (Huang and others, arXiv:1603.09382).",
-            (Parameter("survival", "number", least=0, most=1),),
+            "Survival",
+            "Keeps its input with probability `p`, one draw for a whole batch in training; evaluation multiplies "
+            "by `p` (Huang and others, arXiv:1603.09382).",
+            (Parameter("p", "number", least=0, most=1),),
             _unchanged,
             label="drop",
             has_mode=True,
@@ -369,6 +369,8 @@ def parameters_of(kind: str, args: Args, shapes: Shapes) -> int:
 
 def check_argument(parameter: Parameter, value: object) -> tuple[Scalar, str | None]:
     """The value as the primitive takes it, and what was expected if it cannot be taken."""
+    if value is None and parameter.default is None:
+        return None, None
     match parameter.type:
         case "bool":
             return (value, None) if isinstance(value, bool) else (None, "true or false")

@@ -158,7 +158,7 @@ class Evaluator(ABC):
         values = [self.eval(e, scope) for e in operands]
         pairs = list(zip(values, (e.span for e in operands), strict=True))
         with_number = any(is_number(v) for v in values) or expr.operator in ("-", "/")
-        if any(isinstance(v, Tensor) for v in values) and with_number and expr.operator in ("+", "-", "*", "/"):
+        if any(_is_flow(v) for v in values) and with_number and expr.operator in ("+", "-", "*", "/"):
             return self._affine(expr, pairs, scope)
         if any(isinstance(v, Tensor | Template | Shared) for v in values) and expr.operator in ("+", "*"):
             return self._operator("add" if expr.operator == "+" else "multiply", pairs, scope, expr.span)
@@ -257,6 +257,9 @@ class Evaluator(ABC):
                 help = f"an argument is given with `=`, as in `{label}=...`"
                 raise error("unexpected", arg.span, found=f"`{label}:`", help=help)
             value = self._argument(arg.value, param, scope)
+            if isinstance(value, Shared) and not getattr(callee.callee, "inline", False):
+                help = "its weights belong to this block: share inside the other, or make that a `flow`"
+                raise error("not-a-value", arg.value.span, expected="an argument", found=describe(value), help=help)
             given.append(Given(arg.name, value, self._written(arg.value, scope), arg.span))
         return given
 
@@ -281,6 +284,13 @@ class Evaluator(ABC):
 
     def _top(self, module: Module) -> Scope:
         return Scope(Frame("", module, {}, {}, 0), {}, None, None)
+
+
+def _is_flow(value: Value) -> bool:
+    """A tensor, or something that becomes one where a tensor is due; not a whole network."""
+    return isinstance(value, Tensor | Shared) or (
+        isinstance(value, Template) and not isinstance(value.callee, syntax.Net)
+    )
 
 
 def _plain(number: Fraction) -> int | Fraction:

@@ -267,6 +267,9 @@ class _Builder(Transformer[Token, Any]):
     def aux(self, meta: Meta, weight: Any, value: Any) -> syntax.Auxiliary:
         return syntax.Auxiliary(self._span(meta), weight, value)
 
+    def aux_of_name(self, meta: Meta, weight: Token, value: Any) -> syntax.Auxiliary:
+        return syntax.Auxiliary(self._span(meta), self.name(meta, weight), value)
+
     def when(self, meta: Meta, condition: Any, body: Any) -> syntax.When:
         return syntax.When(self._span(meta), condition, body)
 
