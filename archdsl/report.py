@@ -59,7 +59,7 @@ def families() -> list[dict[str, Any]]:
     for name, path in library_index().items():
         module = library.load(path, library=True)
         definition = module.names[name][0]
-        if isinstance(definition, syntax.Net) and definition.params:
+        if isinstance(definition, syntax.Net):
             rows.append(
                 {
                     "name": name,

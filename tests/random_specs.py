@@ -51,6 +51,7 @@ _STEMS = [
     "bn1",
 ]
 _KEEPS = ["BatchNorm", "ReLU", "Dropout(0.1)", "MaxPool(3, 1, padding=1)", "AvgPool(3, 1, padding=1)", "Identity"]
+_KEEPS += ["ELU", "Sigmoid", "Tanh", "Survival(0.7)", "Mask(0.8)", "LocalResponseNorm(3)", "BatchNorm(0.001)"]
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,10 @@ class Writer:
         if steps[0].startswith("{"):
             steps.insert(0, "in")
         body = "\n  -> ".join(steps)
+        if self.chance(10):
+            side_head = f"aux {self.pick(['0.3', '1'])}: trunk -> GlobalAvgPool -> companion: Linear(classes)"
+            body = f"let trunk = {steps[0]}{f' -> {steps[1]}' if steps[0] == 'in' else ''}\n  {side_head}\n  "
+            body += "\n    -> ".join(["trunk", *steps[2 if steps[0] == "in" else 1 :]])
         title = self.pick(["", "", "## A random network.\n"])
         clauses = self.pick(["", "", "\n  train { epochs 3; lr 0.05 }"])
         params = [p for p in place.params if _reads(body, p.name)]
@@ -202,7 +207,7 @@ class Writer:
     def fractal(self) -> str:
         """A block in terms of itself."""
         self.definitions.append(Definition("Fractal", "block", (Param("n", "count"),), True, False))
-        kind = self.pick(["sum", "concat"])
+        kind = self.pick(["sum", "mean", "concat"])
         last = " -> Conv(width, 1)" if kind == "concat" else ""
         both = "Fractal(width, n - 1) -> Fractal(width, n - 1)"
         return (
@@ -242,12 +247,13 @@ class Writer:
 
     def over_kernels(self, place: Place, width: str | None, stride: str | None) -> str:
         """A loop over a rest parameter."""
-        inner = replace(self.inside(place, "i", None), params=(*place.params, Param("size", "kernel")))
-        flow = self.flow(inner, width, f"if i == 0 then {stride} else 1" if stride else None)
-        index, item = _mentions(flow, "i"), _mentions(flow, "size")
-        if not item:
-            return f"repeat kernels.length {'as i ' if index else ''}{{ {flow} }}"
-        return f"for {'i, ' if index else ''}size in kernels {{ {flow} }}"
+        names = {p.name for p in place.params}
+        i = next(n for n in ("i", "j") if n not in names)
+        inner = replace(self.inside(place, i, None), params=(*place.params, Param("side", "kernel")))
+        flow = self.flow(inner, width, f"if {i} == 0 then {stride} else 1" if stride else None)
+        if not _reads(flow, "side"):
+            return f"repeat kernels.length {_as(i, flow)}{{ {flow} }}"
+        return f"for {f'{i}, ' if _reads(flow, i) else ''}side in kernels {{ {flow} }}"
 
     def body(self, place: Place, width: str | None, stride: str | None) -> str:
         """The statements of a block or group."""
@@ -303,6 +309,8 @@ class Writer:
         if width is None:
             return self.keep(place, stride)
         if stride is None and self.chance(8):
+            if self.chance(30):
+                return f"Conv(2 * ({width}), 1) -> Maxout(2)"
             return f"{{ PadChannels(in.channels + {self.number(0, 3)}) -> Conv({width}, 1) }}"
         if self.chance(15):
             return self.library_block(place, width, stride)
@@ -362,7 +370,7 @@ class Writer:
 
     def joined(self, place: Place, width: str | None, stride: str | None) -> str:
         """Branches in braces, or side by side in a loop."""
-        kind = self.pick(["sum", "sum", "concat"]) if width else "sum"
+        kind = self.pick(["sum", "sum", "mean", "concat"]) if width else self.pick(["sum", "mean"])
         last = f" -> Conv({width}, 1)" if kind == "concat" else ""
         match self.pick(["branches", "branches", "count", "list"]):
             case "branches":
@@ -378,7 +386,7 @@ class Writer:
             case _:
                 n, index, w = self.number(1, 3), self.index(place), self.fresh("w")
                 inner = self.inside(place, index, n)
-                if kind == "sum":
+                if kind != "concat":
                     inner = replace(inner, params=(*inner.params, Param(w, "kernel")))
                     values = [self.pick(["1", "3", "5"]) for _ in range(n)]
                     flow = self.flow(inner, width, stride)
@@ -611,25 +619,21 @@ def _needs(definition: Definition) -> bool:
     return any(p.default is None for p in definition.params)
 
 
-def _mentions(text: str, name: str) -> bool:
-    return re.search(rf"\b{name}\b", text) is not None
-
-
 def _reads(text: str, name: str) -> bool:
-    """Whether a text reads a parameter: not as an attribute, a label or the name of an argument."""
-    return re.search(rf"(?<![.\w]){name}\b(?!=(?!=)|:)", text) is not None
+    """Whether a text reads a name: not as an attribute, a label, the name of an argument or the x of `x[k=2]`."""
+    return re.search(rf"(?<![.\w]){name}\b(?!=(?!=)|:|\[k=)", text) is not None
 
 
 def _as(index: str | None, flow: str) -> str:
     """The index of a counted loop; one that is never read is an error."""
-    return f"as {index} " if index and _mentions(flow, index) else ""
+    return f"as {index} " if index and _reads(flow, index) else ""
 
 
 def _over(kind: str, index: str | None, item: str, values: list[str], flow: str) -> str:
     """A loop over a list, or a counted one if its body reads no element."""
-    if not _mentions(flow, item):
+    if not _reads(flow, item):
         return f"{kind or 'repeat'} {len(values)} {_as(index, flow)}{{ {flow} }}"
-    names = f"{index}, {item}" if index and _mentions(flow, index) else item
+    names = f"{index}, {item}" if index and _reads(flow, index) else item
     return f"{kind} for {names} in [{', '.join(values)}] {{ {flow} }}".lstrip()
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from archdsl.base.source import Source
-from archdsl.core.ir import Apply, Block, Label, Layer, Loop, Network, Ref, Region, Select
+from archdsl.core.ir import Apply, Block, Head, Label, Layer, Loop, Network, Ref, Region, Select
 from archdsl.core.measure import measure, modules
 from archdsl.driver import Compiled, load
 from archdsl.frontend.formatter import format_file
@@ -137,14 +137,17 @@ def observe(model: nn.Module, shape: tuple[int, ...]) -> Seen:
 
         module.register_forward_hook(hook)
 
+    model.eval()
     depth = traced_depth(model)
     for path, module in model.named_modules():
         if path and not isinstance(module, nn.ModuleList):
             watch(path, module)
     device = next(iter(model.state_dict().values()), torch.empty(0)).device
-    model.eval()
+    x = torch.zeros(1, *shape, device=device)
     with torch.no_grad(), FlopCounterMode(display=False) as flops:
-        output = model(torch.zeros(1, *shape, device=device))
+        output = model(x)
+    with torch.no_grad():
+        model.train()(torch.cat([x, x]))  # the auxiliary outputs show in training alone
     params = sum(p.numel() for p in model.parameters())
     total = flops.get_total_flops()
     assert total % 2 == 0
@@ -192,6 +195,7 @@ def interpret(network: Network, state: dict[str, Tensor], x: Tensor) -> Tensor:
 class _Interpreter:
     def __init__(self, state: dict[str, Tensor]) -> None:
         self.state = state
+        self.heads: list[Tensor] = []
 
     def block(self, block: Block, prefix: str, x: Tensor) -> Tensor:
         return self.region(block.body, 0, {Ref(0, 0): x}, prefix, {}, 0)
@@ -216,6 +220,9 @@ class _Interpreter:
                     result = self.region(step.region, level + 1, values, prefix, counters, shift)
                 case Loop():
                     result = self.loop(step, level, values, prefix, counters, shift)
+                case Head():
+                    result = self.region(step.region, level + 1, values, prefix, counters, shift)
+                    self.heads.append(result)
             values[Ref(level, i)] = result
         return values[region.output]
 
@@ -235,6 +242,8 @@ class _Interpreter:
                 return x
             case "sum":
                 return _added(results)
+            case "mean":
+                return _added(results) / len(results)
             case "concat":
                 return torch.cat(results, 1)
 
@@ -258,21 +267,39 @@ class _Interpreter:
         sizes = {n: _pair(a[n]) for n in ("kernel", "stride", "padding", "dilation") if n in a}
         match module.kind:
             case "Conv":
-                assert weight is not None and (bias is not None) == a["bias"]
+                assert weight is not None and (bias is not None) == (a["bias"] is not False)
                 assert tuple(weight.shape[2:]) == sizes["kernel"]
                 return F.conv2d(x, weight, bias, sizes["stride"], sizes["padding"], sizes["dilation"], int(a["groups"]))  # type: ignore[arg-type]
             case "Linear":
-                assert weight is not None and (bias is not None) == a["bias"]
+                assert weight is not None and (bias is not None) == (a["bias"] is not False)
                 return F.linear(x, weight, bias)
             case "BatchNorm":
                 mean, variance = self.state[f"{path}.running_mean"], self.state[f"{path}.running_var"]
-                return F.batch_norm(x, mean, variance, weight, bias)
+                return F.batch_norm(x, mean, variance, weight, bias, eps=float(a["eps"]))  # type: ignore[arg-type]
             case "ReLU":
                 return x.clamp_min(0)
+            case "ELU":
+                return torch.where(x > 0, x, float(a["alpha"]) * (x.exp() - 1))  # type: ignore[arg-type]
+            case "Sigmoid":
+                return 1 / (1 + (-x).exp())
+            case "Tanh":
+                return x.tanh()
+            case "Maxout":
+                pieces = int(a["pieces"])  # type: ignore[arg-type]
+                return torch.stack([x[:, i::pieces] for i in range(pieces)]).amax(0)
+            case "LocalResponseNorm":
+                alpha, beta, k = (float(a[n]) for n in ("alpha", "beta", "k"))  # type: ignore[arg-type]
+                return F.local_response_norm(x, int(a["size"]), alpha, beta, k)  # type: ignore[arg-type]
             case "Dropout" | "Identity":
                 return x
+            case "Survival":
+                return x * float(a["survival"])  # type: ignore[arg-type]
+            case "Mask":
+                return x * float(a["keep"])  # type: ignore[arg-type]
             case "MaxPool":
-                return F.max_pool2d(x, sizes["kernel"], sizes["stride"], sizes["padding"])
+                return F.max_pool2d(x, sizes["kernel"], sizes["stride"], sizes["padding"], ceil_mode=bool(a["ceil"]))
+            case "AdaptiveAvgPool":
+                return F.adaptive_avg_pool2d(x, _pair(a["size"]))
             case "AvgPool":
                 return F.avg_pool2d(x, sizes["kernel"], sizes["stride"], sizes["padding"])
             case "GlobalAvgPool":
@@ -286,6 +313,8 @@ class _Interpreter:
                 return torch.cat([x, zeros], 1)
             case "add":
                 return _added(inputs)
+            case "mean":
+                return _added(inputs) / len(inputs)
             case "multiply":
                 return _multiplied(inputs)
             case "concat":
@@ -313,7 +342,7 @@ def _multiplied(tensors: Sequence[Tensor]) -> Tensor:
 
 
 def check_semantics(compiled: Compiled, text: str | None = None) -> None:
-    """The generated model computes what its IR says, on random weights and statistics."""
+    """The generated model computes what its IR says in evaluation, on random weights and statistics."""
     network = compiled.network
     model = build(text or compiled.model()).double().eval()
     generator = torch.Generator().manual_seed(0)

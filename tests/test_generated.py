@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import csv
-import re
 import sys
 from pathlib import Path
 
@@ -147,6 +146,15 @@ def test_model_runs_as_a_script(folder: Path) -> None:
 # ---- training
 
 
+TRAINED = """
+net small on digits {
+  Conv(8, 3, 2) -> BatchNorm -> ReLU -> Dropout(0.1) -> GlobalAvgPool -> Linear(classes)
+  train { milestones [] }
+}
+"""
+"""A rate that never falls: a schedule is stretched to the number of epochs, so it would depend on that."""
+
+
 def _rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "metrics.csv").open(newline="") as file:
         return list(csv.DictReader(file))
@@ -161,7 +169,7 @@ def trainable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small network for digits, compiled."""
     root = tmp_path_factory.mktemp("trained")
     spec = root / "spec.arch"
-    spec.write_text("WRN(10, 1, dropout=0.1) on digits\n", encoding="utf-8")
+    spec.write_text(TRAINED, encoding="utf-8")
     succeed(sys.executable, "-m", "archdsl", "compile", spec, "-o", root / "out")
     return root / "out"
 
@@ -185,12 +193,12 @@ def test_training_and_going_on(trainable: Path, tmp_path: Path) -> None:
 def test_checkpoint_of_another_network_is_refused(trainable: Path, tmp_path: Path) -> None:
     _train(trainable / "train.py", "--epochs=1", "--run-dir", tmp_path / "run")
     before = (tmp_path / "run" / "metrics.csv").read_text()
-    succeed(sys.executable, "-m", "archdsl", "compile", "WRN(10, 2) on digits", "-o", tmp_path / "other")
+    succeed(sys.executable, "-m", "archdsl", "compile", "WRN(10, 1) on digits", "-o", tmp_path / "other")
     script = tmp_path / "other" / "train.py"
     done = run(sys.executable, script, "--device=cpu", "--epochs=2", "--resume", "--run-dir", tmp_path / "run")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert re.search(r"checkpoint of WRN\(10, 1, dropout=0\.1\) on digits, not of WRN\(10, 2\) on digits", done.stderr)
+    assert "is a checkpoint of small" in done.stderr and "not of WRN(10, 1) on digits" in done.stderr
     assert (tmp_path / "run" / "metrics.csv").read_text() == before
 
 

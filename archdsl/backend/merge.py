@@ -20,6 +20,9 @@ from archdsl.core.types import Scalar, Shape
 UNROLL = 4
 """Modules with names of their own (`layer1`, `layer2`...) are written out up to this many, and made in a loop above."""
 
+PROGRESSION = 3
+"""Two numbers are no progression: `3 + 61 * i` would hide a 3 and a 64."""
+
 MOST_ITERATIONS = 4096
 """Loops of more unequal iterations than this are not searched for a pattern."""
 
@@ -356,6 +359,8 @@ def _fit(term: Term, lengths: Sequence[int]) -> Term:
             step.append(rise)
     if all(s in (0, HOLE) for s in step):
         return Slot(tuple(base), term.role, term.passed)
+    if max(len(cells) for cells in groups) < PROGRESSION:
+        raise Mismatch
     # A row of one iteration has no step of its own: it takes that of the others.
     rises = {s for s, cells in zip(step, groups, strict=True) if s is not HOLE and len(cells) > 1}
     if len(rises) == 1:

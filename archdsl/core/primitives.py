@@ -278,8 +278,13 @@ PRIMITIVES: dict[str, Primitive] = {
         ),
         Primitive(
             "AvgPool",
-            "Mean over a window; the stride is the kernel unless given.",
-            (_KERNEL, Parameter("stride", "size", None, least=1), Parameter("padding", "size", 0, least=0)),
+            "Mean over a window; the stride is the kernel unless given. `ceil` keeps a last, partial window.",
+            (
+                _KERNEL,
+                Parameter("stride", "size", None, least=1),
+                Parameter("padding", "size", 0, least=0),
+                Parameter("ceil", "bool", False),
+            ),
             _pool_output,
             complete=_pool_stride,
         ),

@@ -65,7 +65,9 @@ class Labels(nn.Module):
         self.parts = nn.ModuleList(
             [nn.Conv2d(8, 8, 1, bias=False), nn.Conv2d(8, 8, 3, padding=1, bias=False)],
         )
-        self.convs = nn.ModuleList(nn.Conv2d(8, 8, 3, padding=1, bias=False) for _ in range(2))
+        self.convs = nn.ModuleList(
+            nn.Conv2d(8, 8, 3, padding=1, bias=False) for _ in range(2)
+        )
         self.body = Body()
         self.stage2 = nn.Sequential(
             nn.Conv2d(16, 16, 3, padding=1, bias=False),

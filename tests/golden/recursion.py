@@ -26,7 +26,8 @@ def init_weights(module: nn.Module) -> None:
 
 
 class Fractal(nn.Module):
-    """f(n) is the mean of a convolution and of f(n - 1) applied twice; here their sum."""
+    """f(n) is the mean of a convolution and of f(n - 1) applied twice; here their sum.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +38,8 @@ class Fractal(nn.Module):
 
 
 class Fractal2(nn.Module):
-    """f(n) is the mean of a convolution and of f(n - 1) applied twice; here their sum."""
+    """f(n) is the mean of a convolution and of f(n - 1) applied twice; here their sum.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +54,8 @@ class Fractal2(nn.Module):
 
 
 class Fractal3(nn.Module):
-    """f(n) is the mean of a convolution and of f(n - 1) applied twice; here their sum."""
+    """f(n) is the mean of a convolution and of f(n - 1) applied twice; here their sum.
+    """
 
     def __init__(self) -> None:
         super().__init__()

@@ -27,7 +27,8 @@ def init_weights(module: nn.Module) -> None:
 
 
 class Unit(nn.Module):
-    """Two convolutions and a shortcut, which is a projection where the shape changes."""
+    """Two convolutions and a shortcut, which is a projection where the shape changes.
+    """
 
     def __init__(self, in_channels: int, width: int, stride: int = 1) -> None:
         super().__init__()

@@ -1,0 +1,291 @@
+"""Dense, grouped, stochastic and fractal networks: what they share with torchvision, and what chance does in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from support import SPECS, build, check_against_torch, code_lines, compile_text, network_of
+from torch import Tensor, nn
+from torchvision import models
+
+from archdsl.driver import load
+
+PAIRS: dict[str, Any] = {
+    "DenseNet(121)": models.densenet121,
+    "DenseNet(161)": models.densenet161,
+    "DenseNet(169)": models.densenet169,
+    "DenseNet(201)": models.densenet201,
+    "ResNeXt(50, 32, 4)": models.resnext50_32x4d,
+    "ResNeXt(101, 32, 8)": models.resnext101_32x8d,
+    "ResNeXt(101, 64, 4)": models.resnext101_64x4d,
+}
+FAMILIES = ["densenet", "resnext", "stochastic_depth", "swapout", "fractalnet", "crescendonet"]
+
+
+def _keys(model: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
+    return [(name, tuple(value.shape)) for name, value in model.state_dict().items()]
+
+
+def _part(module: nn.Module, name: str) -> Any:
+    """A module inside another, with whatever attributes it has."""
+    return module.get_submodule(name)
+
+
+# ---- torchvision
+
+
+@pytest.mark.parametrize("spec", PAIRS)
+def test_names_of_torchvision(spec: str) -> None:
+    with torch.device("meta"):
+        theirs = PAIRS[spec]()
+    assert _keys(build(network_of(spec).model(), "meta")) == _keys(theirs)
+
+
+@pytest.mark.parametrize("spec", ["DenseNet(121)", "ResNeXt(50, 32, 4)"])
+def test_values_of_torchvision(spec: str) -> None:
+    """torchvision's random weights load; outputs in evaluation and gradients in training are theirs."""
+    torch.manual_seed(0)
+    theirs: nn.Module = PAIRS[spec]().double()
+    ours = build(network_of(spec).model()).double()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    x = torch.randn(4, 3, 32, 32, dtype=torch.float64)
+    with torch.inference_mode():
+        assert torch.equal(ours.eval()(x), theirs.eval()(x))
+    for model in (ours, theirs):
+        F.cross_entropy(model.train()(x), torch.tensor([3, 5, 8, 9])).backward()
+    expected = dict(theirs.named_parameters())
+    for name, parameter in ours.named_parameters():
+        torch.testing.assert_close(parameter.grad, expected[name].grad, msg=name)
+    statistics = dict(theirs.named_buffers())
+    for name, buffer in ours.named_buffers():
+        torch.testing.assert_close(buffer, statistics[name], msg=name)
+
+
+# ---- every baseline
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_baselines_can_be_read(family: str) -> None:
+    """Every `expect` holds, and the model is short: nothing is written out that a loop can say."""
+    for compiled in load(str(SPECS / "baselines" / f"{family}.arch")):
+        compiled.check()
+        assert len(code_lines(compiled.model())) < 220, compiled.network.name
+
+
+SMALL = [
+    "DenseNet(10, 4) on 3x32x32 -> 10",
+    "DenseNet(10, 4, bc=true) on 3x32x32 -> 10",
+    "DenseNet(16, 5, bc=true) on 1x28x28 -> 10",
+    "ResNeXt(11, 2, 4) on 3x32x32 -> 10",
+    "Swapout(8, 1)",
+    "Swapout(14, 1) on digits",
+    "FractalNet(columns=1)",
+    "FractalNet(columns=2, dropout=0)",
+    "CrescendoNet(widths=[8, 16], scale=3, interval=2)",
+]
+
+
+@pytest.mark.parametrize("spec", SMALL)
+def test_small_networks_learn(spec: str) -> None:
+    """Every parameter of a small network takes part, in training mode."""
+    torch.manual_seed(0)
+    compiled = network_of(spec)
+    check_against_torch(compiled)
+    model = build(compiled.model())
+    x = torch.randn(2, *compiled.network.input.dims)
+    model(x).square().sum().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "channels"),
+    [("DenseNet(100, 12)", [400, 784, 1168]), ("DenseNet(100, 12, bc=true)", [216, 300, 342])],
+)
+def test_channels_of_dense_blocks(spec: str, channels: list[int]) -> None:
+    """Each of n layers adds `growth` channels; compression halves them, rounded down."""
+    model = build(network_of(spec).model(), "meta")
+    seen = []
+    for name, module in model.named_modules():
+        if name.removeprefix("features.").startswith("denseblock") and name.count(".") == 1:
+            module.register_forward_hook(lambda m, i, output: seen.append(output.shape[1]))
+    model(torch.zeros(2, 3, 32, 32, device="meta"))
+    assert seen == channels
+
+
+def test_a_fractal_is_the_mean_of_its_columns() -> None:
+    """Three columns join with one weight each, though the definition is recursive."""
+    model = build(network_of("FractalNet()").model()).eval()
+    block = _part(model, "block1")
+    units = [m for m in block.children() if type(m).__name__ == "ConvUnit"]
+    assert len(units) == 7
+    for unit in units:  # a constant for every unit shows with which weight it reaches the output
+        unit.register_forward_hook(lambda m, i, output: torch.zeros_like(output))
+    last = [u for u in units if _reaches(block, u, units) > 0]
+    assert len(last) == 3
+    for unit in last:
+        assert _reaches(block, unit, units) == pytest.approx(1 / 3)
+
+
+def _reaches(block: nn.Module, unit: nn.Module, units: list[nn.Module]) -> float:
+    handle = unit.register_forward_hook(lambda m, i, output: torch.ones_like(output))
+    result: float = block(torch.zeros(1, 3, 8, 8)).max().item()
+    handle.remove()
+    return result
+
+
+def test_a_crescendo_of_paths() -> None:
+    """Path i of a block has `interval` times i + 1 convolutions, and the block is the mean of its paths."""
+    model = build(network_of("CrescendoNet(widths=[8], scale=3, interval=2)").model()).eval()
+    block = _part(model, "block1")
+    paths = list(_part(block, "paths").children())
+    assert [sum(isinstance(m, nn.Conv2d) for m in path.modules()) for path in paths] == [2, 4, 6]
+    x = torch.randn(2, 3, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(block(x), torch.stack([path(x) for path in paths]).mean(0))
+
+
+# ---- chance
+
+SIGMAS = 5.0
+"""A right rate is refused once in two million draws."""
+
+
+def _close(found: float, probability: float, n: int) -> None:
+    assert abs(found - probability) <= SIGMAS * (probability * (1 - probability) / n) ** 0.5 + 1e-9
+
+
+def _blocks(model: nn.Module) -> Iterator[nn.Module]:
+    for name, stage in model.named_children():
+        if name.startswith("layer"):
+            yield from stage.children()
+
+
+@pytest.fixture(scope="module")
+def stochastic(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
+    text = 'net deep = StochasticDepth(20, survival=0.4)\n'
+    torch.manual_seed(0)
+    return build(compile_text(text, tmp_path_factory.mktemp("spec")).model())
+
+
+def test_survival_falls_linearly(stochastic: nn.Module) -> None:
+    """Block l of L survives with probability 1 - l / L (1 - p)."""
+    found = [_part(block, "drop").survival for block in _blocks(stochastic)]
+    assert found == pytest.approx([1 - i / 9 * 0.6 for i in range(1, 10)])
+
+
+def test_blocks_are_dropped_as_often_as_they_should(stochastic: nn.Module) -> None:
+    n = 2000
+    one = torch.ones(3, 1, 1, 1)
+    for block in _blocks(stochastic):
+        drop = _part(block, "drop").train()
+        drawn = torch.stack([drop(one) for _ in range(n)])
+        assert set(drawn.unique().tolist()) <= {0.0, 1.0}  # not scaled
+        assert (drawn == drawn[:, :1]).all()  # one draw for a whole batch
+        _close(drawn[:, 0].mean().item(), drop.survival, n)
+
+
+def test_a_block_without_its_function_is_its_shortcut(stochastic: nn.Module) -> None:
+    """In training a block is relu(F(x) + x) or relu(x); in evaluation it has the expectation of the sum."""
+    torch.manual_seed(1)
+    block = list(_blocks(stochastic))[4].eval()
+    drop = _part(block, "drop")
+    seen: list[Tensor] = []
+    handle = _part(block, "bn2").register_forward_hook(lambda m, i, output: seen.append(output))
+    x = torch.randn(2, 32, 4, 4).relu()
+    with torch.inference_mode():
+        torch.testing.assert_close(block(x), F.relu(drop.survival * seen[0] + x))
+        drop.train()
+        drawn = [block(x) for _ in range(40)]
+    handle.remove()
+    kept, skipped = F.relu(seen[0] + x), x
+    assert {torch.equal(y, kept) for y in drawn} == {True, False}
+    assert all(torch.equal(y, kept) or torch.equal(y, skipped) for y in drawn)
+
+
+def test_survival_of_one_is_a_residual_network(tmp_path: Path) -> None:
+    text = 'net whole = StochasticDepth(8, survival=1)\n'
+    model = build(compile_text(text, tmp_path).model())
+    for block in _blocks(model):
+        drop = _part(block, "drop")
+        assert torch.equal(drop.train()(torch.ones(2, 1, 2, 2)), drop.eval()(torch.ones(2, 1, 2, 2)))
+
+
+@pytest.fixture(scope="module")
+def swapout() -> nn.Module:
+    torch.manual_seed(0)
+    return build(network_of("Swapout(20, 1, keep=0.4)").model())
+
+
+def test_masks_fall_linearly(swapout: nn.Module) -> None:
+    for name in ("mask1", "mask2"):
+        found = [_part(block, name).keep for block in _blocks(swapout)]
+        assert found == pytest.approx([1 - i / 8 * 0.6 for i in range(9)])
+
+
+def test_masks_keep_as_much_as_they_should(swapout: nn.Module) -> None:
+    x = torch.ones(8, 16, 32, 32)
+    for block in _blocks(swapout):
+        mask = _part(block, "mask1").train()
+        drawn = mask(x)
+        assert set(drawn.unique().tolist()) <= {0.0, 1.0}  # not scaled
+        _close(drawn.mean().item(), mask.keep, x.numel())
+        for axis in range(4):  # one draw for every element: no axis shares them
+            if 0 < mask.keep < 1:
+                assert drawn.mean(axis).unique().numel() > 1
+        assert torch.equal(mask.eval()(x), mask.keep * x)  # the expectation, exactly
+
+
+def test_the_two_masks_of_a_block_are_independent(swapout: nn.Module) -> None:
+    torch.manual_seed(2)
+    block = list(_blocks(swapout))[-1]
+    one, two = (_part(block, name).train() for name in ("mask1", "mask2"))
+    x = torch.ones(200_000)
+    both = (one(x) * two(x)).mean().item()
+    _close(both, one.keep * two.keep, x.numel())
+
+
+def test_a_swapout_block_is_any_of_four(swapout: nn.Module) -> None:
+    """Each element is 0, x, F(x) or x + F(x) in training, and the expectation in evaluation."""
+    torch.manual_seed(3)
+    block = list(_blocks(swapout))[-1].eval()
+    one, two = (_part(block, name) for name in ("mask1", "mask2"))
+    seen: list[Tensor] = []
+    handle = _part(block, "conv2").register_forward_hook(lambda m, i, output: seen.append(output))
+    x = torch.randn(4, 64, 8, 8)
+    with torch.inference_mode():
+        torch.testing.assert_close(block(x), one.keep * x + two.keep * seen[0])
+        one.train()
+        two.train()
+        y = block(x)
+    handle.remove()
+    f = seen[0]
+    cases = [torch.isclose(y, case) for case in (torch.zeros_like(x), x, f, x + f)]
+    assert torch.stack(cases).any(0).all()
+    chances = (0.6 * 0.6, 0.4 * 0.6, 0.6 * 0.4, 0.4 * 0.4)
+    for case, chance in zip(cases, chances, strict=True):
+        _close(case.float().mean().item(), chance, x.numel())
+
+
+# ---- refused arguments
+
+REFUSED: list[tuple[str, str]] = [
+    ("DenseNet(41, 12)", "depth 41 is not 3n + 4, or 6n + 4 with bottlenecks"),
+    ("DenseNet(43, 12, bc=true)", "depth 43 is not 3n + 4, or 6n + 4 with bottlenecks"),
+    ("DenseNet(100) on imagenet", "depth 100 is not 121, 161, 169 or 201"),
+    ("ResNeXt(30, 8, 64)", "depth 30 is not 9n + 2"),
+    ("ResNeXt(29, 8, 64) on imagenet", "depth 29 is not 50, 101 or 152"),
+    ("Swapout(21, 2)", "depth 21 is not 6n + 2"),
+    ("Swapout(20, 2, keep=2)", "keep 2 is not a probability"),
+    ("FractalNet(columns=0)", "a fractal has at least one column, and columns is 0"),
+]
+
+
+@pytest.mark.parametrize(("spec", "message"), REFUSED)
+def test_refused(spec: str, message: str) -> None:
+    with pytest.raises(Exception, match=message.replace("+", r"\+")):
+        network_of(spec)
