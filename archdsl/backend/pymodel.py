@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 WIDTH = 88
+LONGEST = 100
+"""The output is laid out alike by formatters with lines of any length between these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +76,12 @@ def statement(prefix: str, expr: Expr, indent: int, comment: str = "") -> list[s
 def _broken(prefix: str, expr: Expr, suffix: str, indent: int) -> list[str]:
     """A call over several lines, one argument on each."""
     pad = " " * indent
+    joined = len(f"{pad}{prefix}{text(expr)}{suffix}")
     match expr:
         case Call(args=((inner_prefix, Generator() as generator),)) if inner_prefix != "*":
             return [
                 f"{pad}{prefix}{expr.func}{expr.open}{inner_prefix}",
-                *_generator(generator, indent + 4),
+                *_generator(generator, indent + 4, joined),
                 f"{pad}{expr.close}{suffix}",
             ]
         case Call() if expr.args:
@@ -90,9 +93,13 @@ def _broken(prefix: str, expr: Expr, suffix: str, indent: int) -> list[str]:
             return [f"{pad}{prefix}{text(expr)}{suffix}"]
 
 
-def _generator(generator: Generator, indent: int) -> list[str]:
+def _generator(generator: Generator, indent: int, joined: int) -> list[str]:
+    """The lines of a generator that would take `joined` columns if all stood in one line.
+
+    A formatter with longer lines would join them; it keeps a call that is broken with a trailing comma.
+    """
     pad = " " * indent
-    if len(f"{pad}{text(generator)}") <= WIDTH:
+    if len(f"{pad}{text(generator)}") <= WIDTH and joined > LONGEST:
         return [f"{pad}{text(generator)}"]
     return [*_broken("", generator.item, "", indent), *(f"{pad}{c}" for c in generator.clauses)]
 
@@ -103,7 +110,7 @@ def _item(name: str, value: Expr, indent: int, siblings: int) -> list[str]:
     if len(line) <= WIDTH or isinstance(value, str):
         return [line]
     if isinstance(value, Generator):
-        return [f"{pad}{name}(", *_generator(value, indent + 4), f"{pad}),"]
+        return [f"{pad}{name}(", *_generator(value, indent + 4, len(line)), f"{pad}),"]
     return _broken(name, value, ",", indent)
 
 
