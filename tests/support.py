@@ -293,7 +293,7 @@ class _Interpreter:
             case "Dropout" | "Identity":
                 return x
             case "Survival":
-                return x * float(a["survival"])  # type: ignore[arg-type]
+                return x * float(a["p"])  # type: ignore[arg-type]
             case "Mask":
                 return x * float(a["keep"])  # type: ignore[arg-type]
             case "MaxPool":

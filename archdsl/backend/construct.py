@@ -25,6 +25,9 @@ from archdsl.backend.signature import Parameter, Signature, literal
 from archdsl.backend.spelling import SPELLINGS
 from archdsl.core.ir import Label
 
+_INDICES = "ijklmnop"
+"""The indices of nested loops."""
+
 _POSITIONAL = frozenset({"in_channels", "channels", "width"})
 """Arguments that need no name at a call, as for `nn.Conv2d`."""
 
@@ -56,7 +59,7 @@ class Constructor:
             case CallPart():
                 return self._call(module, index)
             case SequencePart():
-                return Call("nn.Sequential", tuple(self.items(module.region)))
+                return Call("nn.Sequential", tuple(self.items(module.region, index)))
 
     def texts(self, args: tuple[tuple[str, Term], ...], index: str, kind: str) -> dict[str, str]:
         reads_channels = kind in ("Conv", "BatchNorm", "Linear", "PadChannels")
@@ -85,15 +88,15 @@ class Constructor:
 
     # ---- numbered lists
 
-    def items(self, region: RegionPart) -> Iterator[tuple[str, Expr]]:
+    def items(self, region: RegionPart, index: str = "i") -> Iterator[tuple[str, Expr]]:
         """The arguments of an `nn.Sequential`."""
         for part in region.parts:
-            yield from self._item(part)
+            yield from self._item(part, index)
 
-    def _item(self, part: Part) -> Iterator[tuple[str, Expr]]:
+    def _item(self, part: Part, index: str = "i") -> Iterator[tuple[str, Expr]]:
         match part:
             case ApplyPart():
-                yield "", self.module(part.module)
+                yield "", self.module(part.module, index)
             case LoopPart():
                 yield from self._repeated([p for _, p in _flat(part.body)], part)
             case UnrolledPart():
@@ -164,7 +167,7 @@ class Constructor:
         for part in region.parts:
             match part:
                 case ApplyPart(label=Label(style="item", stem=found), again=False) if found == stem:
-                    made = self.module(part.module)
+                    made = self.module(part.module, _INDICES[max(len(clauses) - 1, 0)])
                     yield ("*", Generator(made, clauses)) if clauses else ("", made)
                 case SelectPart():
                     for arm in part.arms:
@@ -173,7 +176,7 @@ class Constructor:
                 case HeadPart():
                     yield from self._pieces(stem, part.region, clauses)
                 case LoopPart():
-                    index = "ijklmnop"[len(clauses)] if part.indexed and _uses_index(part.body) else "_"
+                    index = _INDICES[len(clauses)] if part.indexed and _uses_index(part.body) else "_"
                     clause = f"for {index} in range({self.signature.expression(part.count)})"
                     yield from self._pieces(stem, part.body, (*clauses, clause))
                 case UnrolledPart():

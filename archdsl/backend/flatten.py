@@ -219,6 +219,8 @@ class Flattener:
     def _position(self, stem: str, index: str, n: str, part: LoopPart) -> str:
         """The number of an element in nested loops: `3 * i + j`."""
         names = "ijklmnop"[: len(self._counts)] + index
+        if not all(size.isdigit() for size in [*self._counts[1:], n][: len(names) - 1]):
+            raise Mismatch
         text = names[0]
         sizes = [*self._counts[1:], n] if self._counts else []
         for name, size in zip(names[1:], sizes, strict=True):

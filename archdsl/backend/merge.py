@@ -7,7 +7,7 @@ with affine slots, `64 + 32 * i`. Bodies that cannot be laid over each other rai
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal, TypeAlias
@@ -230,6 +230,8 @@ class Merger:
         for arm in (0, 1):
             mine = [s.region if s and s.arm == arm else None for s in rows]
             arms.append(self.regions(mine) if any(mine) else None)
+        if not taken.constant and any(True for arm in arms if arm for _ in _list_places(arm)):
+            raise Mismatch  # a list filled under a condition: two classes are clearer
         return SelectPart(taken, (arms[0], arms[1]), tuple(s.output if s else None for s in rows))
 
     # ---- loops
@@ -244,18 +246,27 @@ class Merger:
         named = any(_names_modules(run.region) for s in present for run in s.runs)
         if len(counts) == 1 and (first.count == 1 or (named and first.count <= UNROLL)):
             return self._unrolled(rows, outputs)
+        attempts: list[Callable[[], Part]] = []
         if all(len(s.runs) == 1 for s in present):
-            body = self.regions([s.runs[0].region if s else None for s in rows])
-            count = Slot(tuple(s.count if s else HOLE for s in rows), "n")
-            return LoopPart(first.kind, count, body, first.input, False, outputs)
-        try:
-            return self._indexed(rows, first, outputs)
-        except Mismatch:
-            if len({tuple(run.count for run in s.runs) for s in present}) == 1:
-                return self._by_runs(rows, outputs)
-            if len({len(s.runs) for s in present}) == 1:
-                return self._by_runs(rows, outputs)
-            raise
+            attempts.append(lambda: self._counted(rows, first, outputs))
+        attempts.append(lambda: self._indexed(rows, first, outputs))
+        if len({len(s.runs) for s in present}) == 1:
+            attempts.append(lambda: self._by_runs(rows, outputs))
+        if len(counts) == 1 and first.count <= MOST_ITERATIONS:
+            attempts.append(lambda: self._unrolled(rows, outputs))
+        for attempt in attempts:
+            try:
+                return attempt()
+            except Mismatch:
+                continue
+        raise Mismatch
+
+    def _counted(self, rows: Sequence[Loop | None], first: Loop, outputs: tuple[Shape | None, ...]) -> LoopPart:
+        """Equal iterations in every row."""
+        body = self.regions([s.runs[0].region if s else None for s in rows])
+        _check_loop_body(body)
+        count = Slot(tuple(s.count if s else HOLE for s in rows), "n")
+        return LoopPart(first.kind, count, body, first.input, False, outputs)
 
     def _unrolled(self, rows: Sequence[Loop | None], outputs: tuple[Shape | None, ...]) -> UnrolledPart:
         first = next(s for s in rows if s is not None)
@@ -270,7 +281,10 @@ class Merger:
             runs = [s.runs[i] if s else None for s in rows]
             body = self.regions([r.region if r else None for r in runs])
             count = Slot(tuple(r.count if r else HOLE for r in runs), "n")
-            parts.append((body, None if count.constant and count.value == 1 else count))
+            once = count.constant and count.value == 1
+            if not once:
+                _check_loop_body(body)
+            parts.append((body, None if once else count))
         return UnrolledPart(first.kind, tuple(parts), first.input, outputs)
 
     def _indexed(self, rows: Sequence[Loop | None], first: Loop, outputs: tuple[Shape | None, ...]) -> LoopPart:
@@ -281,9 +295,53 @@ class Merger:
         lengths = [len(e) if e else 0 for e in each]
         # Labels count up from iteration to iteration; laid over each other they are those of the first one.
         flat = [_moved_back(region, i) for e in each if e for i, region in enumerate(e)]
-        body = _collapse(self.regions(flat), lengths)
+        body = self.regions(flat)
+        if not _is_plain(body):
+            raise Mismatch  # a loop or a choice that changes from iteration to iteration is written out
+        body = _collapse(body, lengths)
+        _check_loop_body(body)
         count = Slot(tuple(s.count if s else HOLE for s in rows), "n")
         return LoopPart(first.kind, count, body, first.input, True, outputs)
+
+
+def _check_loop_body(body: RegionPart) -> None:
+    """Raise Mismatch for a body whose lists a Python loop cannot run over: each must be filled in one place."""
+    stems = list(_list_places(body))
+    if len(stems) != len(set(stems)):
+        raise Mismatch
+
+
+def _is_plain(region: RegionPart) -> bool:
+    """Whether a body is applications alone, also inside its lists."""
+    for part in region.parts:
+        if not isinstance(part, ApplyPart):
+            return False
+        if isinstance(part.module, SequencePart) and not _is_plain(part.module.region):
+            return False
+    return True
+
+
+def _list_places(region: RegionPart) -> Iterator[str]:
+    """The list of every place that makes an element of one. Raises Mismatch inside choices between instances."""
+    for part in region.parts:
+        match part:
+            case ApplyPart(label=Label(style="item", stem=stem)):
+                yield stem
+            case SelectPart():
+                for arm in part.arms:
+                    found = list(_list_places(arm)) if arm else []
+                    if found and not part.taken.constant:
+                        raise Mismatch
+                    yield from found
+            case LoopPart():
+                if not part.count.constant and any(True for _ in _list_places(part.body)):
+                    raise Mismatch  # the number of an element would depend on another instance's count
+                yield from _list_places(part.body)
+            case UnrolledPart():
+                for inner, _ in part.parts:
+                    yield from _list_places(inner)
+            case _:
+                pass
 
 
 def _iterations(loop: Loop) -> list[Region]:
