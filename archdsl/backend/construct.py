@@ -163,26 +163,28 @@ class Constructor:
             return call("nn.ModuleList", pieces[0][1])
         return call("nn.ModuleList", Call("", tuple(pieces), "]", "["))
 
-    def _pieces(self, stem: str, region: RegionPart, clauses: tuple[str, ...]) -> Iterator[tuple[str, Expr]]:
+    def _pieces(self, stem: str, region: RegionPart, counts: tuple[str, ...]) -> Iterator[tuple[str, Expr]]:
+        """The elements of a list; `counts` are those of the loops around."""
         for part in region.parts:
             match part:
                 case ApplyPart(label=Label(style="item", stem=found), again=False) if found == stem:
-                    made = self.module(part.module, _INDICES[max(len(clauses) - 1, 0)])
+                    index = _INDICES[max(len(counts) - 1, 0)]
+                    made = self.module(part.module, index)
+                    names = [*("_" for _ in counts[1:]), index if _varies(part) else "_"]
+                    clauses = tuple(f"for {name} in range({n})" for name, n in zip(names, counts, strict=False))
                     yield ("*", Generator(made, clauses)) if clauses else ("", made)
                 case SelectPart():
                     for arm in part.arms:
                         if arm:
-                            yield from self._pieces(stem, arm, clauses)
+                            yield from self._pieces(stem, arm, counts)
                 case HeadPart():
-                    yield from self._pieces(stem, part.region, clauses)
+                    yield from self._pieces(stem, part.region, counts)
                 case LoopPart():
-                    index = _INDICES[len(clauses)] if part.indexed and _uses_index(part.body) else "_"
-                    clause = f"for {index} in range({self.signature.expression(part.count)})"
-                    yield from self._pieces(stem, part.body, (*clauses, clause))
+                    yield from self._pieces(stem, part.body, (*counts, self.signature.expression(part.count)))
                 case UnrolledPart():
                     for body, count in part.parts:
-                        more = (f"for _ in range({self.signature.expression(count)})",) if count else ()
-                        yield from self._pieces(stem, body, (*clauses, *more))
+                        more = (self.signature.expression(count),) if count else ()
+                        yield from self._pieces(stem, body, (*counts, *more))
                 case _:
                     pass
 
@@ -262,20 +264,19 @@ def _flat(region: RegionPart) -> Iterator[tuple[int, Part]]:
 
 def _uses_index(region: RegionPart) -> bool:
     """Whether a number of the modules made in a loop depends on its index."""
-    for part in region.parts:
-        match part:
-            case ApplyPart(module=LayerPart() | CallPart() as module):
-                if any(isinstance(term, Affine) for _, term in module.args):
-                    return True
-            case ApplyPart(module=SequencePart(region=inner)):
-                if _uses_index(inner):
-                    return True
-            case SelectPart():
-                if any(arm and _uses_index(arm) for arm in part.arms):
-                    return True
-            case _:
-                pass
-    return False
+    return any(_varies(part) for part in region.parts)
+
+
+def _varies(part: Part) -> bool:
+    match part:
+        case ApplyPart(module=LayerPart() | CallPart() as module):
+            return any(isinstance(term, Affine) for _, term in module.args)
+        case ApplyPart(module=SequencePart(region=inner)):
+            return _uses_index(inner)
+        case SelectPart():
+            return any(arm is not None and _uses_index(arm) for arm in part.arms)
+        case _:
+            return False
 
 
 def _tuple_text(group: Call) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from archdsl.backend.construct import Callee, Constructor
 from archdsl.backend.forward import Forward, shape_comment
 from archdsl.backend.groups import Groups, Mismatch
-from archdsl.backend.merge import Merger, RegionPart
+from archdsl.backend.merge import Merger, RegionPart, check_names
 from archdsl.backend.pymodel import Class, Function, call, signature_lines, statement
 from archdsl.backend.signature import Signature, bias_starts
 from archdsl.backend.spelling import SPELLINGS
@@ -72,6 +72,7 @@ class _Lowering:
     def _together(self, blocks: list[Block]) -> RegionPart:
         """The common form of instances. Raises Mismatch if they cannot be one class."""
         region = self.merger.regions([b.body for b in blocks])
+        check_names(region)
         if blocks[0].style == "module":
             constructor = Constructor(Signature(blocks, region), self.callees)
             Forward(constructor, region, comments=False).lines(blocks[0].input)

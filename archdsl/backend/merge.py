@@ -311,6 +311,35 @@ def _check_loop_body(body: RegionPart) -> None:
         raise Mismatch
 
 
+def check_names(region: RegionPart) -> set[str]:
+    """The names of the modules of a body. Raises Mismatch if instances use one name for two modules.
+
+    The arms of a choice may share a name: an instance has one of them.
+    """
+    names: set[str] = set()
+    for part in region.parts:
+        found: set[str] = set()
+        match part:
+            case ApplyPart(label=Label(style="plain" | "index") as label, again=False):
+                found = {f"{label.stem}{label.index}" if label.style == "index" else label.stem}
+            case SelectPart():
+                found = set().union(*(check_names(arm) for arm in part.arms if arm))
+            case LoopPart(body=body) | HeadPart(region=body):
+                found = check_names(body)
+            case UnrolledPart():
+                for body, _ in part.parts:
+                    more = check_names(body)
+                    if more & found:
+                        raise Mismatch
+                    found |= more
+            case _:
+                pass
+        if found & names:
+            raise Mismatch
+        names |= found
+    return names
+
+
 def _is_plain(region: RegionPart) -> bool:
     """Whether a body is applications alone, also inside its lists."""
     for part in region.parts:
