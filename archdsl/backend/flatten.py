@@ -90,6 +90,8 @@ class Flattener:
 
     def __init__(self, region: RegionPart, count_text: Callable[[Slot], str]) -> None:
         self.names: dict[int, str] = {}
+        self.loop_names: set[str] = set("ijklmnop")
+        """The variables of Python loops, which no value can have."""
         self._root = region
         self._count_text = count_text
         self._ids = count(1)
@@ -204,6 +206,7 @@ class Flattener:
         if not stems:
             return f"for _ in range({n}):", {}
         names = {stem: singular(stem) for stem in stems}
+        self.loop_names |= set(names.values())
         lists = [self._slice(stem, part) for stem in stems]
         if len(stems) == 1:
             return f"for {names[stems[0]]} in {lists[0]}:", names

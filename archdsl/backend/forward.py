@@ -26,10 +26,6 @@ _OUTPUTS = "auxiliary"
 _JOINS = frozenset({"add", "multiply", "mean", "concat"})
 
 
-def _is_reserved(name: str) -> bool:
-    return name != "x" and is_taken(name)
-
-
 @dataclass(frozen=True, slots=True)
 class _Plan:
     """How the nodes of a body become statements."""
@@ -53,6 +49,8 @@ class Forward:
         self._variables: dict[int, frozenset[str]] = {}
         """Value -> the variables that its expression reads."""
         self._shape: Shape | None = None
+        self._depth = 0
+        """How many parallel loops are around."""
 
     def lines(self, input: Shape, indent: int = 8) -> list[str]:
         """The body of `forward(self, x)`. Raises Mismatch if no one class can write it."""
@@ -111,7 +109,12 @@ class Forward:
         module = node.op.target.removeprefix("self.") if isinstance(node.op, Module) else ""
         after = [module] if module.isidentifier() and node.op.kind == "block" else []  # type: ignore[union-attr]
         options = [*([hint] if hint else []), *first, *read, *after, "x", "out", *(f"out{n}" for n in range(2, 1000))]
-        return next(name for name in options if name not in busy and not _is_reserved(name))
+        return next(name for name in options if name not in busy and not self._is_reserved(name))
+
+    def _is_reserved(self, name: str) -> bool:
+        """Whether a variable cannot have a name: Python's, a loop's, or that of collected results."""
+        collected = name.rstrip("0123456789") in ("terms", "term", "parts", _OUTPUTS)
+        return name != "x" and (is_taken(name) or collected or name in self._flattener.loop_names)
 
     def _assign(self, node: Node, plan: _Plan, position: int, fixed: frozenset[str], indent: int) -> list[str]:
         name = self._variable(node, plan, position, fixed)
@@ -257,18 +260,22 @@ class Forward:
         read = frozenset().union(*(self._variables[v] for v in node.inputs))
         name = self._variable(node, plan, position, fixed)
         inner = self._live(node, plan, position, fixed) | read
+        self._depth += 1
+        number = str(self._depth) if self._depth > 1 else ""
+        terms, parts = f"terms{number}", f"parts{number}"
         body, result = self._iteration(op, inner, indent)
+        self._depth -= 1
         pad = " " * indent
         if op.part.kind == "mean":
-            lines = [f"{pad}terms = []", f"{pad}{op.head}", *body, f"{pad}    terms.append({text(result)})"]
-            lines.append(f"{pad}{name} = torch.stack(terms).mean(0)")
+            lines = [f"{pad}{terms} = []", f"{pad}{op.head}", *body, f"{pad}    {terms}.append({text(result)})"]
+            lines.append(f"{pad}{name} = torch.stack({terms}).mean(0)")
         elif op.part.kind == "sum":
             # The first term starts the sum: adding to a zero would cost an addition.
-            lines = [f"{pad}terms = []", f"{pad}{op.head}", *body, f"{pad}    terms.append({text(result)})"]
-            lines += [f"{pad}{name} = terms[0]", f"{pad}for term in terms[1:]:", f"{pad}    {name} = {name} + term"]
+            lines = [f"{pad}{terms} = []", f"{pad}{op.head}", *body, f"{pad}    {terms}.append({text(result)})"]
+            lines += [f"{pad}{name} = {terms}[0]", f"{pad}for term in {terms}[1:]:", f"{pad}    {name} = {name} + term"]
         elif body:
-            lines = [f"{pad}parts = []", f"{pad}{op.head}", *body, f"{pad}    parts.append({text(result)})"]
-            lines += statement(f"{name} = ", "torch.cat(parts, dim=1)", indent, self._comment(node.shape))
+            lines = [f"{pad}{parts} = []", f"{pad}{op.head}", *body, f"{pad}    {parts}.append({text(result)})"]
+            lines += statement(f"{name} = ", f"torch.cat({parts}, dim=1)", indent, self._comment(node.shape))
         else:
             listed = f"[{text(result)} {op.head.removesuffix(':')}]"
             call = Call("torch.cat", (("", listed), ("dim=", "1")))

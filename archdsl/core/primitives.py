@@ -18,6 +18,9 @@ Weights: TypeAlias = tuple[tuple[str, tuple[int, ...]], ...]
 
 REQUIRED = object()
 
+LARGEST = 2**31
+"""No size of a layer is this large."""
+
 
 class ShapeError(Exception):
     """A layer cannot take this input; the message says why."""
@@ -391,9 +394,10 @@ def check_argument(parameter: Parameter, value: object) -> tuple[Scalar, str | N
             least = parameter.least or 0
             parts = value if isinstance(value, tuple) and len(value) == 2 and parameter.type == "size" else (value,)
             whole = tuple(_whole(v) for v in parts)
-            if any(w is None or w < least for w in whole):
+            if any(w is None or w < least or w >= LARGEST for w in whole):
                 pair_too = " or a pair of them" if parameter.type == "size" else ""
-                return None, f"a whole number of at least {least}{pair_too}"
+                large = any(w is not None and w >= LARGEST for w in whole)
+                return None, f"a whole number of at least {least}{' and below 2^31' if large else ''}{pair_too}"
             sizes = tuple(w for w in whole if w is not None)
             return (sizes[0] if len(set(sizes)) == 1 else sizes), None
 
