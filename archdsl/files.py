@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from archdsl.base.signing import is_untouched
+from archdsl.base.signing import is_generated, is_untouched
 
 
 class Refused(Exception):
@@ -52,6 +52,8 @@ def _refuse_edited(path: Path) -> None:
         raise Refused(f"cannot write {path}: {(problem.strerror or '').lower()}") from None
     except (OSError, UnicodeDecodeError):
         raise Refused(f"{path} is in the way, and is no file that archdsl wrote") from None
+    if not is_generated(text):
+        raise Refused(f"{path} is in the way, and is no file that archdsl wrote; `--force` overwrites it")
     if not is_untouched(text):
         raise Refused(f"{path} has been edited since it was generated; `--force` overwrites it")
 

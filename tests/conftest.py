@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 
 # One thread for each worker, and for the scripts that it starts: the workers are as many as the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# The driver raises the limit for deep specs; hypothesis warns of a limit that changes while it runs an example.
+sys.setrecursionlimit(20_000)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

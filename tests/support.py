@@ -301,7 +301,7 @@ class _Interpreter:
             case "AdaptiveAvgPool":
                 return F.adaptive_avg_pool2d(x, _pair(a["size"]))
             case "AvgPool":
-                return F.avg_pool2d(x, sizes["kernel"], sizes["stride"], sizes["padding"])
+                return F.avg_pool2d(x, sizes["kernel"], sizes["stride"], sizes["padding"], bool(a["ceil"]))
             case "GlobalAvgPool":
                 return x.mean((2, 3))
             case "Flatten":
@@ -317,6 +317,8 @@ class _Interpreter:
                 return _added(inputs) / len(inputs)
             case "multiply":
                 return _multiplied(inputs)
+            case "affine":
+                return float(a["scale"]) * x + float(a["offset"])  # type: ignore[arg-type]
             case "concat":
                 return torch.cat(inputs, 1)
             case kind:

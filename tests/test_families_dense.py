@@ -167,7 +167,7 @@ def _blocks(model: nn.Module) -> Iterator[nn.Module]:
 
 @pytest.fixture(scope="module")
 def stochastic(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
-    text = 'net deep = StochasticDepth(20, survival=0.4)\n'
+    text = "net deep = StochasticDepth(20, survival=0.4)\n"
     torch.manual_seed(0)
     return build(compile_text(text, tmp_path_factory.mktemp("spec")).model())
 
@@ -208,7 +208,7 @@ def test_a_block_without_its_function_is_its_shortcut(stochastic: nn.Module) -> 
 
 
 def test_survival_of_one_is_a_residual_network(tmp_path: Path) -> None:
-    text = 'net whole = StochasticDepth(8, survival=1)\n'
+    text = "net whole = StochasticDepth(8, survival=1)\n"
     model = build(compile_text(text, tmp_path).model())
     for block in _blocks(model):
         drop = _part(block, "drop")

@@ -14,6 +14,11 @@ def signed(text: str) -> str:
     return _CHECKSUM.sub(lambda m: m[1] + _digest(text), text, count=1)
 
 
+def is_generated(text: str) -> bool:
+    """Whether a text has a checksum, as generated files have."""
+    return _CHECKSUM.search(text) is not None
+
+
 def is_untouched(text: str) -> bool:
     """Whether a text is as it was generated."""
     found = _CHECKSUM.search(text)

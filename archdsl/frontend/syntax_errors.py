@@ -29,6 +29,7 @@ _WORDS = {
 
 _MISTAKES: tuple[tuple[str, str], ...] = (
     # (what the text around the error looks like, where `@` is the error; the cure)
+    (r"^net\s+\w+\(.*\)\s*@\s*=", "a family has a body, as in `net Mine(depth) { WRN(depth, 2) }`"),
     (r"\b[A-Za-z_]\w*-\d+(-\d+)*@", "write the numbers as arguments: `WRN(28, 10)`"),
     (
         r"^\s*(def|class|import|lambda|return|while)\b.*@",
