@@ -174,7 +174,7 @@ def stochastic(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
 
 def test_survival_falls_linearly(stochastic: nn.Module) -> None:
     """Block l of L survives with probability 1 - l / L (1 - p)."""
-    found = [_part(block, "drop").survival for block in _blocks(stochastic)]
+    found = [_part(block, "drop").p for block in _blocks(stochastic)]
     assert found == pytest.approx([1 - i / 9 * 0.6 for i in range(1, 10)])
 
 
@@ -186,7 +186,7 @@ def test_blocks_are_dropped_as_often_as_they_should(stochastic: nn.Module) -> No
         drawn = torch.stack([drop(one) for _ in range(n)])
         assert set(drawn.unique().tolist()) <= {0.0, 1.0}  # not scaled
         assert (drawn == drawn[:, :1]).all()  # one draw for a whole batch
-        _close(drawn[:, 0].mean().item(), drop.survival, n)
+        _close(drawn[:, 0].mean().item(), drop.p, n)
 
 
 def test_a_block_without_its_function_is_its_shortcut(stochastic: nn.Module) -> None:
@@ -198,7 +198,7 @@ def test_a_block_without_its_function_is_its_shortcut(stochastic: nn.Module) -> 
     handle = _part(block, "bn2").register_forward_hook(lambda m, i, output: seen.append(output))
     x = torch.randn(2, 32, 4, 4).relu()
     with torch.inference_mode():
-        torch.testing.assert_close(block(x), F.relu(drop.survival * seen[0] + x))
+        torch.testing.assert_close(block(x), F.relu(drop.p * seen[0] + x))
         drop.train()
         drawn = [block(x) for _ in range(40)]
     handle.remove()

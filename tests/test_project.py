@@ -52,7 +52,7 @@ def test_imports_go_one_way(layer: str) -> None:
 
 def test_the_compiler_names_no_architecture() -> None:
     families = r"resnet|densenet|googlenet|fractal|\bwrn\b|\bvgg\b|alexnet|highway|swapout|polynet|maxout_net"
-    sources = [*PACKAGE.rglob("*.py"), *(ROOT / "templates").iterdir(), *(ROOT / "grammars").iterdir()]
+    sources = [*PACKAGE.rglob("*.py"), *(ROOT / "templates").rglob("*.*"), *(ROOT / "grammars").iterdir()]
     assert len(sources) > 30
     for path in sources:
         # Messages and docstrings may show a call as an example; code may not know a family.

@@ -140,8 +140,12 @@ class Constructor:
                 case LoopPart():
                     self._loop(part, root, out, done, indent)
                 case UnrolledPart():
-                    for body, _ in part.parts:
-                        self._region(body, root, out, done, indent)
+                    for body, count in part.parts:
+                        if count:
+                            run = LoopPart(part.kind, count, body, part.input, False, part.outputs)
+                            self._loop(run, root, out, done, indent)
+                        else:
+                            self._region(body, root, out, done, indent)
                 case _:
                     pass
 

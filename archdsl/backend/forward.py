@@ -248,9 +248,9 @@ class Forward:
             self._bind(node.id, name)
             return lines
         comment = self._comment(node.shape)
-        head = f"{' ' * indent}{op.head}"
+        head = _head(op.head, indent)
         self._bind(node.id, name)
-        return [*lines, f"{head}  {comment}" if comment else head, *body]
+        return [*lines, *head[:-1], f"{head[-1]}  {comment}" if comment else head[-1], *body]
 
     def _collection(
         self, node: Node, op: Repeat, plan: _Plan, position: int, fixed: frozenset[str], indent: int
@@ -267,14 +267,14 @@ class Forward:
         self._depth -= 1
         pad = " " * indent
         if op.part.kind == "mean":
-            lines = [f"{pad}{terms} = []", f"{pad}{op.head}", *body, f"{pad}    {terms}.append({text(result)})"]
+            lines = [f"{pad}{terms} = []", *_head(op.head, indent), *body, f"{pad}    {terms}.append({text(result)})"]
             lines.append(f"{pad}{name} = torch.stack({terms}).mean(0)")
         elif op.part.kind == "sum":
             # The first term starts the sum: adding to a zero would cost an addition.
-            lines = [f"{pad}{terms} = []", f"{pad}{op.head}", *body, f"{pad}    {terms}.append({text(result)})"]
+            lines = [f"{pad}{terms} = []", *_head(op.head, indent), *body, f"{pad}    {terms}.append({text(result)})"]
             lines += [f"{pad}{name} = {terms}[0]", f"{pad}for term in {terms}[1:]:", f"{pad}    {name} = {name} + term"]
-        elif body:
-            lines = [f"{pad}{parts} = []", f"{pad}{op.head}", *body, f"{pad}    {parts}.append({text(result)})"]
+        elif body or indent + len(text(result)) + len(op.head) > WIDTH - 40:
+            lines = [f"{pad}{parts} = []", *_head(op.head, indent), *body, f"{pad}    {parts}.append({text(result)})"]
             lines += statement(f"{name} = ", f"torch.cat({parts}, dim=1)", indent, self._comment(node.shape))
         else:
             listed = f"[{text(result)} {op.head.removesuffix(':')}]"
@@ -307,7 +307,7 @@ class Forward:
         inner = self._live(node, plan, position, fixed) | read | {name}
         body, result = self._iteration(loop.op, inner, indent)
         self._bind(node.id, name)
-        return [*lines, f"{' ' * indent}{loop.op.head}", *body, *statement(f"{name} = {name} + ", result, indent + 4)]
+        return [*lines, *_head(loop.op.head, indent), *body, *statement(f"{name} = {name} + ", result, indent + 4)]
 
     def _alias(self, value: int, other: int) -> None:
         self._exprs[value] = self._exprs[other]
@@ -318,6 +318,15 @@ class Forward:
         lines, result = self._body(op.body, fixed, indent + 4)
         self.comments, self._shape = comments, shape
         return lines, result
+
+
+def _head(text: str, indent: int) -> list[str]:
+    """The head of a loop, over several lines where its lists need them."""
+    pad = " " * indent
+    if len(f"{pad}{text}") <= WIDTH or "zip(" not in text:
+        return [f"{pad}{text}"]
+    start, lists = text.removesuffix("):").split("zip(")
+    return [f"{pad}{start}zip(", *(f"{pad}    {item}," for item in lists.split(", ")), f"{pad}):"]
 
 
 def _is_chain_of_ifs(lines: list[str], indent: int) -> bool:
