@@ -89,7 +89,9 @@ def main() -> None:
     if args.peak:
         print_peak(args.peak, device, args.batch, args.size)
         return
-    print(f"{device}, torch {torch.__version__}, batch {args.batch}, {args.size}x{args.size} pixels, {args.steps} pairs")
+    print(
+        f"{device}, torch {torch.__version__}, batch {args.batch}, {args.size}x{args.size} pixels, {args.steps} pairs"
+    )
     for spec, theirs in PAIRS.items():
         ours, other = (Stepper(name, device, args.batch, args.size) for name in (spec, theirs))
         for stepper in (ours, other):

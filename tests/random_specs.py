@@ -610,7 +610,7 @@ def _declared(param: Param) -> str:
     if param.kind == "kernels":
         return f"*{param.name}"
     if param.kind == "choice":
-        return f"{param.name}: A | B{f' = {param.default}' if param.default else ''}"
+        return f"{param.name}: P | Q{f' = {param.default}' if param.default else ''}"
     return f"{param.name}{f'={param.default}' if param.default else ''}"
 
 
@@ -651,16 +651,16 @@ _EXTRAS = [
     Param("kind", "choice"),
     Param("make", "unit"),
     Param("in_channels", "size"),
-    Param("model", "size"),
+    Param("forward", "size"),
 ]
-_DEFAULTS = {"size": "4", "count": "2", "kernel": "3", "flag": "true", "choice": "A", "unit": "Conv(kernel=3)"}
+_DEFAULTS = {"size": "4", "count": "2", "kernel": "3", "flag": "true", "choice": "P", "unit": "Conv(kernel=3)"}
 _ARGUMENTS = {
     "size": [str(i) for i in range(1, 9)],
     "channels": [str(i) for i in range(1, 9)],
     "count": ["1", "2", "3", "4"],
     "kernel": ["1", "3", "[3, 1]", "5"],
     "flag": ["true", "false"],
-    "choice": ["A", "B"],
+    "choice": ["P", "Q"],
     "unit": ["Conv(kernel=3)", "Conv(kernel=[1, 3], bias=true)", "B(3, 3)", "B(1, dropout=0.2)x[k=2]"],
 }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from archdsl.backend.flatten import numbered
 from archdsl.backend.merge import (
@@ -201,8 +201,8 @@ class Constructor:
                 assert inner.label
                 name = f'f"{inner.label.stem}{{{numbered(index, inner.label.index)}}}"'
                 out += statement("", call("self.add_module", name, self.module(inner.module)), indent + 4)
-        else:
-            self._region(part.body, root, out, done, indent)
+        rest = tuple(p for p in part.body.parts if p not in named)
+        self._region(replace(part.body, parts=rest), root, out, done, indent)
 
     def _select(
         self, part: SelectPart, hint: str | None, root: RegionPart, out: list[str], done: set[str], indent: int

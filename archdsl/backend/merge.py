@@ -307,7 +307,7 @@ class Merger:
 def _check_loop_body(body: RegionPart) -> None:
     """Raise Mismatch for a body whose lists a Python loop cannot run over: each must be filled in one place."""
     stems = list(_list_places(body))
-    if len(stems) != len(set(stems)):
+    if len(stems) != len(set(stems)) or any(_loops_over_lists(part) for part in body.parts):
         raise Mismatch
 
 
@@ -348,6 +348,21 @@ def _is_plain(region: RegionPart) -> bool:
         if isinstance(part.module, SequencePart) and not _is_plain(part.module.region):
             return False
     return True
+
+
+def _loops_over_lists(part: Part) -> bool:
+    """Whether a part is a loop that makes elements of lists: of two such loops the outer one is written out."""
+    match part:
+        case LoopPart():
+            return any(True for _ in _list_places(part.body))
+        case UnrolledPart():
+            return any(n is not None and any(True for _ in _list_places(b)) for b, n in part.parts) or any(
+                _loops_over_lists(p) for b, _ in part.parts for p in b.parts
+            )
+        case SelectPart():
+            return any(_loops_over_lists(p) for arm in part.arms if arm for p in arm.parts)
+        case _:
+            return False
 
 
 def _list_places(region: RegionPart) -> Iterator[str]:
