@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 from archdsl import resources
-from archdsl.backend.lower import lower
+from archdsl.backend.lower import Care, Module, lower
 from archdsl.backend.pymodel import WIDTH, Class, Function
 from archdsl.backend.training import train_view
+from archdsl.backend.validate import Unfaithful, validate
 from archdsl.base.signing import UNSIGNED, signed
 from archdsl.base.version import __version__
-from archdsl.core.ir import Network
+from archdsl.core.ir import Network, Origin
 from archdsl.core.measure import measure
 
 if TYPE_CHECKING:
@@ -51,8 +53,30 @@ def environment() -> Environment:
 
 
 def emit_model(network: Network) -> str:
-    """The text of model.py."""
-    return signed(environment().get_template("model.py.j2").render(**asdict(model_view(network))))
+    """The text of model.py, which has been found to say what the IR says.
+
+    Where it does not, the definitions at fault are written with more care; Unfaithful is raised if that does not help.
+    """
+    care: dict[Origin, Care] = {}
+    while True:
+        try:
+            return _validated(network, care)
+        except Unfaithful as fault:
+            more = {
+                origin: Care(care.get(origin, Care.SHARED) + 1)
+                for origin in fault.origins
+                if care.get(origin) != Care.PLAIN
+            }
+            if not more:
+                raise
+            care |= more
+
+
+def _validated(network: Network, care: Mapping[Origin, Care]) -> str:
+    module = lower(network, care)
+    text = environment().get_template("model.py.j2").render(**asdict(model_view(network, module)))
+    validate(text, (d.name for d in module.definitions), module.network, module.starts, network)
+    return signed(text)
 
 
 def emit_train(network: Network) -> str:
@@ -61,8 +85,7 @@ def emit_train(network: Network) -> str:
     return signed(environment().get_template("train.py.j2").render(**asdict(view)))
 
 
-def model_view(network: Network) -> ModelView:
-    module = lower(network)
+def model_view(network: Network, module: Module) -> ModelView:
     definitions = tuple(tuple(_definition(d)) for d in module.definitions)
     lines = [line for d in definitions for line in d]
     used, convolutions, linear = (any(word in line for line in lines) for word in ("F.", "nn.Conv2d(", "nn.Linear("))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import IntEnum
 
 from archdsl.backend.construct import Callee, Constructor
 from archdsl.backend.forward import Forward, shape_comment
@@ -12,6 +13,7 @@ from archdsl.backend.merge import Merger, RegionPart, check_names
 from archdsl.backend.pymodel import Class, Function, call, signature_lines, statement
 from archdsl.backend.signature import Signature, bias_starts
 from archdsl.backend.spelling import SPELLINGS
+from archdsl.backend.validate import Unfaithful
 from archdsl.core.ir import Block, Layer, Network, Origin, applications, blocks_of
 from archdsl.core.names import is_taken
 
@@ -29,14 +31,26 @@ class Module:
     """The name of the network's class."""
 
 
-def lower(network: Network) -> Module:
-    """Generalise the blocks of a network and write them as classes."""
-    return _Lowering(network).module()
+class Care(IntEnum):
+    """How a definition is written: the first way that says what the IR says."""
+
+    SHARED = 0
+    """One class for as many instances as can share one."""
+    APART = 1
+    """A class for each instance."""
+    PLAIN = 2
+    """A class for each instance, and loops written out."""
+
+
+def lower(network: Network, care: Mapping[Origin, Care]) -> Module:
+    """Generalise the blocks of a network and write them as classes. Raises Unfaithful for what cannot be written."""
+    return _Lowering(network, care).module()
 
 
 class _Lowering:
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, care: Mapping[Origin, Care]) -> None:
         self.network = network
+        self.care = care
         self.blocks = blocks_of(network.root)
         self.groups = Groups(_inline(self.blocks))
         self.merger = Merger(self.groups)
@@ -56,18 +70,29 @@ class _Lowering:
     def _define(self, blocks: list[Block]) -> None:
         """One class for all instances of a definition, or as few as can be."""
         rest = blocks
+        care = self.care.get(blocks[0].origin, Care.SHARED)
+        self.merger.written_out = care == Care.PLAIN
         while rest:
             group = [rest[0]]
-            region = self.merger.regions([rest[0].body])
+            region = self._alone(rest[0])
             left: list[Block] = []
             for block in rest[1:]:
                 try:
+                    if care != Care.SHARED:
+                        raise Mismatch
                     region = self._together([*group, block])
                     group.append(block)
                 except Mismatch:
                     left.append(block)
             self._emit(group, region)
             rest = left
+
+    def _alone(self, block: Block) -> RegionPart:
+        """The form of one instance. Raises Unfaithful if it cannot be written."""
+        try:
+            return self._together([block])
+        except Mismatch as problem:
+            raise Unfaithful(block, "it cannot be written") from problem
 
     def _together(self, blocks: list[Block]) -> RegionPart:
         """The common form of instances. Raises Mismatch if they cannot be one class."""

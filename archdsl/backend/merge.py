@@ -157,6 +157,8 @@ class Merger:
 
     def __init__(self, groups: Groups) -> None:
         self.groups = groups
+        self.written_out = False
+        """Whether iterations are written one by one, and no loop is looked for."""
 
     def regions(self, rows: Rows) -> RegionPart:
         """The common form of regions, None in rows that have none. Raises Mismatch."""
@@ -244,7 +246,7 @@ class Merger:
         outputs = tuple(s.output if s else None for s in rows)
         counts = {s.count for s in present}
         named = any(_names_modules(run.region) for s in present for run in s.runs)
-        if len(counts) == 1 and (first.count == 1 or (named and first.count <= UNROLL)):
+        if len(counts) == 1 and (self.written_out or first.count == 1 or (named and first.count <= UNROLL)):
             return self._unrolled(rows, outputs)
         attempts: list[Callable[[], Part]] = []
         if all(len(s.runs) == 1 for s in present):
