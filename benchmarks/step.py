@@ -2,9 +2,9 @@
 
     python benchmarks/step.py [--batch 16] [--size 96] [--steps 15]
 
-The ratio of each pair of neighbouring steps is taken, because a machine's speed drifts; their median is the result. Peak
-memory is that of a step in a process of its own on the CPU, and torch's own count on a GPU, where channels_last and
-bfloat16 are used too.
+The ratio of each pair of neighbouring steps is taken, because a machine's speed drifts; their median is the result.
+Peak memory is that of a step in a process of its own on the CPU, and torch's own count on a GPU, where channels_last
+and bfloat16 are used too.
 """
 
 from __future__ import annotations

@@ -551,7 +551,7 @@ class Writer:
         options = ["in.channels > 4", "in.height >= 4 and in.width > 2", "in.channels == 3 or in.height < 5"]
         forms = {
             "flag": ["{}", "not {}"],
-            "choice": ["{} == A", "{} != B"],
+            "choice": ["{} == P", "{} != Q"],
             "channels": ["in.channels == {}", "{} != in.channels"],
             "stride": ["{} > 1", "{} == 1 and in.channels > 2"],
             "count": ["{} > 1", "{} in [1, 3]"],

@@ -178,26 +178,28 @@ def _class_name(name: str) -> str:
 
 
 def _by_origin(blocks: Sequence[Block]) -> list[list[Block]]:
-    """Blocks by definition, each definition after those that it uses; the instances of a recursive one one by one."""
+    """Blocks by definition, each after all that they use; the instances of a recursive definition one by one."""
     members: dict[Origin, list[Block]] = {}
     for block in blocks:
         members.setdefault(block.origin, []).append(block)
     uses = {origin: _uses(instances) for origin, instances in members.items()}
-    reach = {origin: _reach(origin, uses) for origin in uses}
+    recursive = {origin for origin in uses if origin in _reach(origin, uses)}
     out: list[list[Block]] = []
-    done: set[Origin] = set()
+    placed: set[int] = set()
+
+    def place(block: Block) -> None:
+        if id(block) in placed:
+            return
+        group = [block] if block.origin in recursive else members[block.origin]
+        placed.update(id(b) for b in group)
+        for member in group:
+            for step in applications(member.body):
+                if isinstance(step.module, Block):
+                    place(step.module)
+        out.append(group)
+
     for block in blocks:
-        if block.origin in reach[block.origin]:
-            out.append([block])
-        elif block.origin not in done and reach[block.origin] <= {b.origin for group in out for b in group}:
-            done.add(block.origin)
-            out.append(members[block.origin])
-    waiting = [o for o in members if o not in done and o not in reach[o]]
-    while waiting:
-        placed = {b.origin for group in out for b in group}
-        ready = [o for o in waiting if reach[o] <= placed]
-        out += [members[o] for o in ready]
-        waiting = [o for o in waiting if o not in ready]
+        place(block)
     return out
 
 

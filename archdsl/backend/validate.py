@@ -183,7 +183,7 @@ def _operation(kind: str, *inputs: _Symbol, **args: Any) -> _Symbol:
 
 def _cat(tensors: list[_Symbol], dim: int) -> _Symbol:
     assert dim == 1
-    return _operation("concat", *tensors)
+    return _Symbol(_join("concat", [t.value for t in tensors]))
 
 
 def _stack(tensors: list[_Symbol]) -> Any:
@@ -517,4 +517,4 @@ def _join(kind: str, inputs: list[int]) -> int:
                 product = product * x % PRIME
             return product
         case _:
-            return _hashed(_making("concat", {}, None), *inputs)
+            return _hashed("concat", *inputs) if len(inputs) > 1 else inputs[0]

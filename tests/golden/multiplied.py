@@ -129,7 +129,9 @@ class Residual2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.functions = nn.ModuleList(nn.Conv2d(16, 24, 3, padding=1, bias=False) for _ in range(2))
+        self.functions = nn.ModuleList(
+            nn.Conv2d(16, 24, 3, padding=1, bias=False) for _ in range(2)
+        )
         self.shortcut = nn.Conv2d(16, 24, 1, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:  # x: (N, 16, 4, 4)
