@@ -29,8 +29,8 @@ MUTATIONS = {
     "another number of channels": ("WRN(16,2)", "nn.BatchNorm2d(width)", "nn.BatchNorm2d(in_channels)"),
     "a bias more": ("WRN(16,2)", "padding=1, bias=False)", "padding=1)"),
     "a name": ("WRN(16,2)", "self.fc", "self.head"),
-    "an activation less": ("WRN(16,2)", "x = F.relu(self.bn1(x))", "x = self.bn1(x)"),
-    "another order": ("WRN(16,2)", "x = F.relu(self.bn1(x))", "x = self.bn1(F.relu(x))"),
+    "an activation less": ("WRN(16,2)", "x = F.relu(self.bn1(x), inplace=True)", "x = self.bn1(x)"),
+    "another order": ("WRN(16,2)", "x = F.relu(self.bn1(x), inplace=True)", "x = self.bn1(F.relu(x))"),
     "a sum less": ("WRN(16,2)", "return out + identity", "return out"),
     "the shortcut of the input": ("WRN(16,2)", "self.shortcut(h)", "self.shortcut(x)"),
     "a product for a sum": ("ResNet(20)", "out + identity", "out * identity"),
@@ -38,6 +38,12 @@ MUTATIONS = {
     "other padding": ("ResNet(20)", "self.width - self.in_channels", "self.width"),
     "other pixels": ("ResNet(20)", "[:, :, ::2, ::2]", "[:, :, ::2, ::1]"),
     "another pool": ("ResNet(18)", "F.max_pool2d(x, 3, stride=2, padding=1", "F.max_pool2d(x, 3, stride=2, padding=0"),
+    "an input overwritten": (
+        "WRN(16,2)",
+        "h = F.relu(self.bn1(x), inplace=True)",
+        "h = self.bn1(F.relu(x, inplace=True))",
+    ),
+    "a shortcut overwritten": ("WRN(16,2)", "self.conv1(h))", "self.conv1(F.relu(h, inplace=True)))"),
     "the wrong input": ("MultiResNet(14,2)", "function(h)", "function(x)"),
     "a module that is never used": (
         "MultiResNet(14,2)",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from archdsl.backend.flatten import numbered
@@ -22,7 +22,7 @@ from archdsl.backend.merge import (
 )
 from archdsl.backend.pymodel import Call, Expr, Generator, call, statement, text
 from archdsl.backend.signature import Parameter, Signature, literal
-from archdsl.backend.spelling import SPELLINGS
+from archdsl.backend.spelling import FRESH, OVERWRITES, SPELLINGS
 from archdsl.core.ir import Label
 
 _INDICES = "ijklmnop"
@@ -49,13 +49,14 @@ class Constructor:
 
     # ---- one module
 
-    def module(self, module: LayerPart | CallPart | SequencePart, index: str = "i") -> Expr:
-        """The expression that makes a module."""
+    def module(self, module: LayerPart | CallPart | SequencePart, index: str = "i", inplace: bool = False) -> Expr:
+        """The expression that makes a module; `inplace` if it may overwrite its input."""
         match module:
             case LayerPart():
                 make = SPELLINGS[module.kind].module
                 assert make, f"{module.kind} has no module"
-                return make(self.texts(module.args, index, module.kind))
+                texts = self.texts(module.args, index, module.kind)
+                return make({**texts, "inplace": "True"} if inplace else texts)
             case CallPart():
                 return self._call(module, index)
             case SequencePart():
@@ -90,28 +91,32 @@ class Constructor:
 
     def items(self, region: RegionPart, index: str = "i") -> Iterator[tuple[str, Expr]]:
         """The arguments of an `nn.Sequential`."""
-        for part in region.parts:
-            yield from self._item(part, index)
+        yield from self._items(region.parts, index)
 
-    def _item(self, part: Part, index: str = "i") -> Iterator[tuple[str, Expr]]:
+    def _items(self, parts: Sequence[Part], index: str = "i") -> Iterator[tuple[str, Expr]]:
+        for before, part in zip((None, *parts), parts, strict=False):
+            yield from self._item(part, index, isinstance(before, ApplyPart) and _kind(before) in FRESH)
+
+    def _item(self, part: Part, index: str, fresh: bool) -> Iterator[tuple[str, Expr]]:
+        """The modules of a part; `fresh` if its input is a new tensor that nothing else reads."""
         match part:
             case ApplyPart():
-                yield "", self.module(part.module, index)
+                yield "", self.module(part.module, index, fresh and _kind(part) in OVERWRITES)
             case LoopPart():
-                yield from self._repeated([p for _, p in _flat(part.body)], part)
+                yield from self._repeated(part.body.parts, part)
             case UnrolledPart():
                 for body, count in part.parts:
                     if count is None:
                         yield from self.items(body)
                     else:
-                        yield from self._repeated([p for _, p in _flat(body)], None, self.signature.expression(count))
+                        yield from self._repeated(body.parts, None, self.signature.expression(count))
             case SelectPart() | HeadPart():
                 raise AssertionError("a choice or an output in a numbered list")
 
-    def _repeated(self, body: list[Part], loop: LoopPart | None, count: str = "") -> Iterator[tuple[str, Expr]]:
+    def _repeated(self, body: Sequence[Part], loop: LoopPart | None, count: str = "") -> Iterator[tuple[str, Expr]]:
         count = self.signature.expression(loop.count) if loop else count
         index = "i" if loop and loop.indexed and _uses_index(loop.body) else "_"
-        made = [m for part in body for _, m in self._item(part)]
+        made = [m for _, m in self._items(body)]
         clause = f"for {index} in range({count})"
         if len(made) == 1:
             yield "*", Generator(made[0], (clause,))
@@ -283,7 +288,5 @@ def _varies(part: Part) -> bool:
             return False
 
 
-def _tuple_text(group: Call) -> str:
-    from archdsl.backend.pymodel import text
-
-    return text(group)
+def _kind(part: ApplyPart) -> str:
+    return part.module.kind if isinstance(part.module, LayerPart) else ""

@@ -13,7 +13,7 @@ from archdsl.backend.construct import Constructor, optional_module
 from archdsl.backend.flatten import Choice, Flat, Flattener, Module, Node, Operation, Output, Repeat
 from archdsl.backend.merge import LayerPart, RegionPart
 from archdsl.backend.pymodel import WIDTH, Call, Expr, statement, text
-from archdsl.backend.spelling import SPELLINGS
+from archdsl.backend.spelling import FRESH, OVERWRITES, SPELLINGS
 from archdsl.core.names import is_taken
 from archdsl.core.types import Shape
 
@@ -84,7 +84,7 @@ class Forward:
                 continue
             match node.op:
                 case Module() | Operation():
-                    self._exprs[node.id] = self._application(node)
+                    self._exprs[node.id] = self._application(node, self._overwrites(node, flat, plan))
                     self._variables[node.id] = frozenset().union(*(self._variables[v] for v in node.inputs))
                     if node.id not in plan.nested:
                         lines += self._assign(node, plan, position, fixed, indent)
@@ -131,7 +131,13 @@ class Forward:
 
     # ---- applications
 
-    def _application(self, node: Node) -> Expr:
+    def _overwrites(self, node: Node, flat: Flat, plan: _Plan) -> bool:
+        """Whether an operation may overwrite its operand: a new tensor that it alone reads."""
+        if _kind(node) not in OVERWRITES or node.inputs[0] not in plan.nested:
+            return False
+        return _kind(next(n for n in flat.nodes if n.id == node.inputs[0])) in FRESH
+
+    def _application(self, node: Node, inplace: bool) -> Expr:
         operands = tuple(self._exprs[v] for v in node.inputs)
         match node.op:
             case Module(target=target):
@@ -139,7 +145,8 @@ class Forward:
             case Operation(kind=kind, layer=layer):
                 apply = SPELLINGS[kind].apply
                 assert apply, f"{kind} is no operation"
-                return apply(self._texts(layer) if layer else {}, operands)
+                texts = self._texts(layer) if layer else {}
+                return apply({**texts, "inplace": "True"} if inplace else texts, operands)
             case _:
                 raise AssertionError(f"{node.op} is no application")
 

@@ -104,10 +104,24 @@ def _affine(a: Texts, x: tuple[Expr, ...]) -> Expr:
     return scaled if a["offset"] == "0" else f"{scaled} + {a['offset']}"
 
 
+FRESH = frozenset({"Conv", "BatchNorm", "Linear", "add"})
+"""The results of these are new tensors that no gradient needs: an activation may overwrite what nothing else reads."""
+
+OVERWRITES = frozenset({"ReLU"})
+"""Activations that can overwrite their operand: `inplace` is among their arguments."""
+
+
+def _inplace(a: Texts) -> list[tuple[str, str, str]]:
+    return [("inplace", a.get("inplace", "False"), "False")]
+
+
 SPELLINGS: dict[str, Spelling] = {
     "Conv": Spelling(_conv, None),
     "BatchNorm": Spelling(lambda a: _sizes("nn.BatchNorm2d", [a["in_channels"]], [("eps", a["eps"], "1e-05")]), None),
-    "ReLU": Spelling(lambda a: call("nn.ReLU"), lambda a, x: call("F.relu", x[0])),
+    "ReLU": Spelling(
+        lambda a: _sizes("nn.ReLU", [], _inplace(a)),
+        lambda a, x: Call("F.relu", (("", x[0]), *_sizes("", [], _inplace(a)).args)),
+    ),
     "ELU": Spelling(
         lambda a: _sizes("nn.ELU", [], [("alpha", a["alpha"], "1")]),
         lambda a, x: Call("F.elu", (("", x[0]), *_sizes("", [], [("alpha", a["alpha"], "1")]).args)),

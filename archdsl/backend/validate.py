@@ -121,9 +121,9 @@ def _making(kind: str, args: dict[str, Any], channels: int | None) -> Making:
     return (kind, *spelled, channels)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Symbol:
-    """Stands for a tensor."""
+    """Stands for a tensor. What overwrites it changes it under all its names."""
 
     value: int
 
@@ -181,6 +181,13 @@ def _operation(kind: str, *inputs: _Symbol, **args: Any) -> _Symbol:
     return _Symbol(_hashed(_making(kind, args, None), *(x.value for x in inputs)))
 
 
+def _relu(x: _Symbol, inplace: bool = False) -> _Symbol:
+    result = _operation("ReLU", x)
+    if inplace:
+        x.value = result.value
+    return result
+
+
 def _cat(tensors: list[_Symbol], dim: int) -> _Symbol:
     assert dim == 1
     return _Symbol(_join("concat", [t.value for t in tensors]))
@@ -214,6 +221,18 @@ class _Part:
 class _Made(_Part):
     def __init__(self, making: Making) -> None:
         self.making = making
+
+
+class _Relu(_Made):
+    def __init__(self, inplace: bool) -> None:
+        super().__init__(_making("ReLU", {}, None))
+        self.inplace = inplace
+
+    def __call__(self, x: _Symbol) -> _Symbol:
+        result = super().__call__(x)
+        if self.inplace:
+            x.value = result.value
+        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +341,7 @@ _NN = SimpleNamespace(
     Conv2d=_layer("Conv", True, width=..., kernel=..., stride=1, padding=0, dilation=1, groups=1, bias=True),
     BatchNorm2d=_layer("BatchNorm", True, eps=1e-5),
     Linear=_layer("Linear", True, width=..., bias=True),
-    ReLU=_layer("ReLU"),
+    ReLU=lambda inplace=False: _Relu(inplace),
     ELU=_layer("ELU", alpha=1.0),
     Sigmoid=_layer("Sigmoid"),
     Tanh=_layer("Tanh"),
@@ -336,7 +355,7 @@ _NN = SimpleNamespace(
 )
 
 _FUNCTIONAL = SimpleNamespace(
-    relu=_function("ReLU"),
+    relu=_relu,
     elu=_function("ELU", alpha=1.0),
     local_response_norm=_function("LocalResponseNorm", **_LRN),
     max_pool2d=_pool(_function("MaxPool", **_POOL, ceil=False)),
