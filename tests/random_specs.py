@@ -376,6 +376,8 @@ class Writer:
             case "branches":
                 branches = [self.flow(place, width, stride) for _ in range(self.number(1, 3))]
                 open_, between, close = self.pick([("{ ", ", ", " }"), ("{\n", "\n", "\n}")])
+                if kind == "mean" and self.chance(50):
+                    kind += self.pick(["(drop_path=0.2)", "(drop_path=0.1, one_column=0.5)", "(drop_path=0)"])
                 return f"{kind} {open_}{between.join(branches)}{close}{last}"
             case "count":
                 count, text = self.counted(place)

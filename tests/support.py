@@ -313,7 +313,7 @@ class _Interpreter:
                 return torch.cat([x, zeros], 1)
             case "add":
                 return _added(inputs)
-            case "mean":
+            case "mean" | "DropPath":
                 return _added(inputs) / len(inputs)
             case "multiply":
                 return _multiplied(inputs)

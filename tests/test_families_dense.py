@@ -85,7 +85,7 @@ SMALL = [
     "Swapout(8, 1)",
     "Swapout(14, 1) on digits",
     "FractalNet(columns=1)",
-    "FractalNet(columns=2, dropout=0)",
+    "FractalNet(columns=2, dropout=0, drop_path=0)",
     "CrescendoNet(widths=[8, 16], scale=3, interval=2)",
 ]
 
@@ -269,6 +269,83 @@ def test_a_swapout_block_is_any_of_four(swapout: nn.Module) -> None:
     chances = (0.6 * 0.6, 0.4 * 0.6, 0.6 * 0.4, 0.4 * 0.4)
     for case, chance in zip(cases, chances, strict=True):
         _close(case.float().mean().item(), chance, x.numel())
+
+
+@pytest.fixture(scope="module")
+def fractal(tmp_path_factory: pytest.TempPathFactory) -> nn.Module:
+    """Fractals of three and of two columns; a quarter of the batches take one column."""
+    text = """flow Fractal(n) {
+  if n == 1
+    then Conv(2, 3)
+    else mean(drop_path=0.3, one_column=0.25) { Conv(2, 3), Fractal(n - 1) -> Fractal(n - 1) }
+}
+
+net fractal on 1x4x4 -> 2 { block1: { Fractal(3) } -> block2: { Fractal(2) } -> GlobalAvgPool -> Linear(classes) }
+"""
+    torch.manual_seed(0)
+    return build(compile_text(text, tmp_path_factory.mktemp("spec")).model())
+
+
+def _weights(network: nn.Module, n: int) -> dict[str, Tensor]:
+    """What the joins of a network gave their columns in n batches: rows of weights by the name of the join."""
+    joins = {name: m for name, m in network.named_modules() if type(m).__name__ == "DropPath"}
+    drawn: dict[str, list[Tensor]] = {name: [] for name in joins}
+    for name, join in joins.items():
+        draw: Any = join.weights
+
+        def weights(columns: int, device: torch.device, rows: list[Tensor] = drawn[name], draw: Any = draw) -> Tensor:
+            rows.append(draw(columns, device))
+            return rows[-1]
+
+        vars(join)["weights"] = weights
+    with torch.inference_mode():
+        for _ in range(n):
+            network(torch.zeros(1, 1, 4, 4))
+    for join in joins.values():
+        del vars(join)["weights"]
+    return {name: torch.stack(rows) for name, rows in drawn.items()}
+
+
+def test_columns_are_left_out_as_often_as_they_should(fractal: nn.Module) -> None:
+    n = 4000
+    found = _weights(fractal.train(), n)
+    assert sorted(rows.shape[1] for rows in found.values()) == [2, 2, 3]
+    for rows in found.values():
+        columns = rows.shape[1]
+        assert torch.equal(rows.sum(1), torch.ones(n))  # never all, and the mean of those that are left
+        assert all(row.unique().numel() <= 2 for row in rows)
+        # Local: kept with 0.7, or the spare one of none; global, for the deepest join: one of all columns.
+        none = 0.3**columns
+        local = 0.7 + none / columns
+        whole = 1 / 3 if columns == 3 else 1 / 3 + local / 3  # of two columns none is the third: drawn by itself
+        for column in range(columns):
+            _close((rows[:, column] > 0).float().mean().item(), 0.75 * local + 0.25 * whole, n)
+
+
+def test_one_column_is_taken_everywhere(fractal: nn.Module) -> None:
+    """Where one column is drawn, every join that it passes takes it alone."""
+    joins = [m for m in fractal.modules() if type(m).__name__ == "DropPath"]
+    for join in joins:
+        join.one_column = 1.0
+    rows = list(_weights(fractal.train(), 60).values())
+    for join in joins:
+        join.one_column = 0.25
+    longest = next(r for r in rows if r.shape[1] == 3)
+    for batch, weights in enumerate(longest):
+        column = 2 - int(weights.argmax())  # counted from the deepest
+        assert weights.tolist().count(1.0) == 1
+        for shorter in (r[batch] for r in rows if r.shape[1] == 2 and column < 2):
+            assert shorter.tolist() == [float(column == 1), float(column == 0)]
+
+
+def test_evaluation_takes_the_mean_of_all_columns(fractal: nn.Module) -> None:
+    for rows in _weights(fractal.eval(), 3).values():
+        assert torch.equal(rows, torch.full_like(rows, 1 / rows.shape[1]))
+
+
+def test_a_network_of_joins_is_one_graph_in_training(fractal: nn.Module) -> None:
+    graph = torch.compile(fractal.train(), fullgraph=True, backend="eager")
+    graph(torch.zeros(2, 1, 4, 4)).sum().backward()
 
 
 # ---- refused arguments

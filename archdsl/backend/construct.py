@@ -217,7 +217,7 @@ class Constructor:
             assert arm
             self._region(arm, root, out, done, indent)
             return
-        positive, negative = self.signature.condition(part.taken, "")
+        positive, negative = self.signature.condition(part.taken, part.reads, "")
         pad = " " * indent
         optional = optional_module(part)
         if optional:

@@ -23,7 +23,7 @@ _ALONE = frozenset({"MaxPool", "AvgPool", "GlobalAvgPool", "Flatten", "concat", 
 _OUTPUTS = "auxiliary"
 """The variable that collects further outputs."""
 
-_JOINS = frozenset({"add", "multiply", "mean", "concat"})
+_JOINS = frozenset({"add", "multiply", "mean", "concat", "DropPath"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,8 @@ class Forward:
         """The spec's own name for a value, or one of `first`, or a variable that is dead, or a new one."""
         busy = self._live(node, plan, position, fixed)
         hint = self._flattener.names.get(node.id)
-        read = sorted(frozenset().union(*(self._variables[v] for v in node.inputs)))
+        own = self.constructor.signature.labels
+        read = [v for v in sorted(frozenset().union(*(self._variables[v] for v in node.inputs))) if v not in own]
         module = node.op.target.removeprefix("self.") if isinstance(node.op, Module) else ""
         after = [module] if module.isidentifier() and node.op.kind == "block" else []  # type: ignore[union-attr]
         options = [*([hint] if hint else []), *first, *read, *after, "x", "out", *(f"out{n}" for n in range(2, 1000))]
@@ -141,7 +142,7 @@ class Forward:
         operands = tuple(self._exprs[v] for v in node.inputs)
         match node.op:
             case Module(target=target):
-                return Call(target, (("", operands[0]),))
+                return Call(target, tuple(("", o) for o in operands))
             case Operation(kind=kind, layer=layer):
                 apply = SPELLINGS[kind].apply
                 assert apply, f"{kind} is no operation"

@@ -136,7 +136,7 @@ class _Lowering:
         is_network = first is self.network.root
         alone = len(variants) == 1
         forward = Forward(constructor, region, comments=alone)
-        lines = forward.lines(first.input)
+        lines = [*(self._begin() if is_network else []), *forward.lines(first.input)]
         names = [p.name for p in constructor.signature.parameters() if p.name in forward.stored]
         kept = [f"        self.{forward.attribute(n)} = {n}" for n in names]
         init = [*kept, *constructor.lines(region)]
@@ -148,6 +148,17 @@ class _Lowering:
         comment = f"  # x: {shape_comment(first.input)}" if alone else ""
         returns = "Tensor | tuple[Tensor, ...]" if is_network and self.network.heads else "Tensor"
         return Class(name, doc, head, tuple(init), tuple(lines), comment, returns)
+
+    def _begin(self) -> list[str]:
+        """What the network does before each batch in training."""
+        steps = [a for b in self.blocks for a in applications(b.body) if isinstance(a.module, Layer)]
+        kinds = dict.fromkeys(a.module.kind for a in steps if isinstance(a.module, Layer))
+        found = [
+            SPELLINGS[kind].begin([a for a in steps if isinstance(a.module, Layer) and a.module.kind == kind])
+            for kind in kinds
+        ]
+        lines = [f"            {line}" for line in found if line]
+        return ["        if self.training:", *lines] if lines else []
 
     def _lines(self) -> list[str]:
         """The lines that make modules, of everything defined so far."""

@@ -102,9 +102,10 @@ class ApplyPart:
 
 @dataclass(frozen=True, slots=True)
 class SelectPart:
-    """Two arms; `taken` says for each row which."""
+    """Two arms; `taken` says for each row which, by a condition on the parameters `reads`."""
 
     taken: Slot
+    reads: tuple[str, ...]
     arms: tuple[RegionPart | None, RegionPart | None]
     outputs: tuple[Shape | None, ...]
 
@@ -234,7 +235,8 @@ class Merger:
             arms.append(self.regions(mine) if any(mine) else None)
         if not taken.constant and any(True for arm in arms if arm for _ in _list_places(arm)):
             raise Mismatch  # a list filled under a condition: two classes are clearer
-        return SelectPart(taken, (arms[0], arms[1]), tuple(s.output if s else None for s in rows))
+        reads = next(s.reads for s in rows if s)
+        return SelectPart(taken, reads, (arms[0], arms[1]), tuple(s.output if s else None for s in rows))
 
     # ---- loops
 
@@ -518,7 +520,7 @@ def map_terms(
                 return replace(part, module=of_module(part.module), outputs=shapes(part.outputs))
             case SelectPart():
                 arms = tuple(of_region(a) if a else None for a in part.arms)
-                return SelectPart(slot(part.taken), (arms[0], arms[1]), shapes(part.outputs))
+                return SelectPart(slot(part.taken), part.reads, (arms[0], arms[1]), shapes(part.outputs))
             case HeadPart():
                 return HeadPart(of_region(part.region))
             case LoopPart():

@@ -86,8 +86,8 @@ class Signature:
         self._lets = {n: c for n, c in _columns([dict(v.lets) for v in variants]).items() if n not in self._known}
         for term in terms(region):
             self.expression(term)
-        for taken, name in conditions(region):
-            self.condition(taken, name)
+        for taken, reads, name in conditions(region):
+            self.condition(taken, reads, name)
 
     def parameters(self) -> tuple[Parameter, ...]:
         """In the definition's order, or in that of use where the definition does not name all; defaults last."""
@@ -183,14 +183,14 @@ class Signature:
         self._flags[name] = part.taken.values
         return name, arm
 
-    def condition(self, taken: Slot, name: str) -> tuple[str, str]:
+    def condition(self, taken: Slot, reads: tuple[str, ...], name: str) -> tuple[str, str]:
         """Python for "the first arm is taken", and for "the second is"."""
         values = taken.values
         if values not in self._conditions:
-            self._conditions[values] = self._predicate(values, name)
+            self._conditions[values] = self._predicate(values, reads, name)
         return self._conditions[values]
 
-    def _predicate(self, values: Values, name: str) -> tuple[str, str]:
+    def _predicate(self, values: Values, reads: tuple[str, ...], name: str) -> tuple[str, str]:
         opposite = tuple(not v if isinstance(v, bool) else v for v in values)
         for known in (self._chosen, self._known):
             for other, column in known.items():
@@ -200,8 +200,9 @@ class Signature:
                 if _matches(opposite, column):
                     self._choose(other, column)
                     return f"not {other}", other
-        numbers = {n: c for n, c in {**self._chosen, **self._known}.items() if _is_int(c)}
-        for pool in ({n: c for n, c in self._chosen.items() if n in numbers}, numbers):
+        numbers = {n: c for n, c in {**self._chosen, **self._known}.items() if _is_number(c)}
+        spoken = {n: numbers[n] for n in (self._channels if r == "in_channels" else r for r in reads) if n in numbers}
+        for pool in (spoken, {n: c for n, c in self._chosen.items() if n in numbers}, numbers):
             for test in _comparisons(pool):
                 operator, inverse, column, parts = test
                 if _matches(values, column):
@@ -227,14 +228,20 @@ def _comparisons(columns: dict[str, Values]) -> Iterator[tuple[str, str, Values,
             truth = tuple(x == y for x, y in zip(left, right, strict=True))
             yield f"{a} == {b}", f"{a} != {b}", truth, (a, b)
     for name, column in items:
-        for constant in sorted({v for v in column if isinstance(v, int)}):
-            yield f"{name} == {constant}", f"{name} != {constant}", tuple(v == constant for v in column), (name,)
-            over = tuple(isinstance(v, int) and v > constant for v in column)
-            yield f"{name} > {constant}", f"{name} <= {constant}", over, (name,)
+        for constant in sorted({v for v in column if isinstance(v, int | Fraction)}):
+            text = str(constant) if constant == int(constant) else literal(constant)
+            if _is_int(column):  # floats are not asked whether they are equal
+                yield f"{name} == {text}", f"{name} != {text}", tuple(v == constant for v in column), (name,)
+            over = tuple(isinstance(v, int | Fraction) and v > constant for v in column)
+            yield f"{name} > {text}", f"{name} <= {text}", over, (name,)
 
 
 def _is_int(column: Values) -> bool:
     return all(isinstance(v, int) and not isinstance(v, bool) for v in column)
+
+
+def _is_number(column: Values) -> bool:
+    return all(isinstance(v, int | Fraction) and not isinstance(v, bool) for v in column)
 
 
 def _matches(values: Values, column: Values) -> bool:
@@ -317,8 +324,8 @@ def _slots(term: Term) -> Iterator[Slot]:
         yield term
 
 
-def conditions(region: RegionPart) -> Iterator[tuple[Slot, str]]:
-    """Every choice that instances take differently, with a name for the fact that its first arm is taken."""
+def conditions(region: RegionPart) -> Iterator[tuple[Slot, tuple[str, ...], str]]:
+    """Every choice that instances take differently: what it reads, and what to call its first arm being taken."""
     for i, part in enumerate(region.parts, 1):
         match part:
             case ApplyPart(module=SequencePart(region=inner)):
@@ -326,7 +333,7 @@ def conditions(region: RegionPart) -> Iterator[tuple[Slot, str]]:
             case SelectPart():
                 if not part.taken.constant:
                     name, arm = flag_name(part, dict(region.names).get(i))
-                    yield part.taken, name if arm == 0 else f"not_{name}"
+                    yield part.taken, part.reads, name if arm == 0 else f"not_{name}"
                 for inner_arm in part.arms:
                     if inner_arm:
                         yield from conditions(inner_arm)

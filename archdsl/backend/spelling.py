@@ -5,11 +5,12 @@ The keys are those of core/primitives.py; a second back end would be a second fi
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
 from archdsl.backend.pymodel import Call, Expr, call, text
+from archdsl.core.ir import Apply, Layer
 
 Texts: TypeAlias = dict[str, str]
 """Arguments as Python expressions; `in_channels` is among them."""
@@ -23,6 +24,8 @@ class Spelling:
     apply: Callable[[Texts, tuple[Expr, ...]], Expr] | None
     support: str = ""
     """The class that it needs in the generated file: a file of templates/support/."""
+    begin: Callable[[Sequence[Apply]], str | None] = lambda steps: None
+    """What the network does before each batch in training, given all applications of the layer in it."""
 
 
 def _sizes(func: str, positional: list[str], options: list[tuple[str, str, str]]) -> Call:
@@ -115,6 +118,12 @@ def _inplace(a: Texts) -> list[tuple[str, str, str]]:
     return [("inplace", a.get("inplace", "False"), "False")]
 
 
+def _draw_column(steps: Sequence[Apply]) -> str | None:
+    """One column for a whole batch, if any join asks for it; the longest join has them all."""
+    asked = any(isinstance(s.module, Layer) and s.module.arg("one_column") for s in steps)
+    return f"draw_column(self, {max(len(s.inputs) for s in steps)}, x.device)" if asked else None
+
+
 SPELLINGS: dict[str, Spelling] = {
     "Conv": Spelling(_conv, None),
     "BatchNorm": Spelling(lambda a: _sizes("nn.BatchNorm2d", [a["in_channels"]], [("eps", a["eps"], "1e-05")]), None),
@@ -153,6 +162,12 @@ SPELLINGS: dict[str, Spelling] = {
     "add": Spelling(None, _joined("+")),
     "multiply": Spelling(None, _joined("*")),
     "mean": Spelling(None, lambda a, x: f"({_joined('+')(a, x)}) / {len(x)}"),
+    "DropPath": Spelling(
+        lambda a: _sizes("DropPath", [a["drop_path"]], [("one_column", a["one_column"], "0")]),
+        None,
+        "DropPath",
+        _draw_column,
+    ),
     "affine": Spelling(None, _affine),
     "concat": Spelling(None, lambda a, x: call("torch.cat", Call("", tuple(("", v) for v in x), "]", "["), dim="1")),
 }

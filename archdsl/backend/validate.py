@@ -155,6 +155,10 @@ class _Symbol:
             case _:
                 raise TypeError(f"no layer is [{index}]")
 
+    @property
+    def device(self) -> str:
+        return "none"
+
     def mean(self, dim: tuple[int, int]) -> _Symbol:
         assert dim == (2, 3)
         return _operation("GlobalAvgPool", self)
@@ -214,8 +218,8 @@ class _Part:
 
     path = ""
 
-    def __call__(self, x: _Symbol) -> _Symbol:
-        return _Symbol(_hashed(self.path, x.value))
+    def __call__(self, *inputs: _Symbol) -> _Symbol:
+        return _Symbol(_hashed(self.path, *(x.value for x in inputs)))
 
 
 class _Made(_Part):
@@ -228,10 +232,10 @@ class _Relu(_Made):
         super().__init__(_making("ReLU", {}, None))
         self.inplace = inplace
 
-    def __call__(self, x: _Symbol) -> _Symbol:
-        result = super().__call__(x)
+    def __call__(self, *inputs: _Symbol) -> _Symbol:
+        result = super().__call__(*inputs)
         if self.inplace:
-            x.value = result.value
+            inputs[0].value = result.value
         return result
 
 
@@ -366,7 +370,12 @@ _FUNCTIONAL = SimpleNamespace(
 
 _TORCH = SimpleNamespace(sigmoid=_function("Sigmoid"), tanh=_function("Tanh"), cat=_cat, stack=_stack)
 
-_SUPPORT = {"Survival": _layer("Survival", p=...), "Mask": _layer("Mask", keep=...)}
+_SUPPORT: dict[str, Callable[..., object]] = {
+    "Survival": _layer("Survival", p=...),
+    "Mask": _layer("Mask", keep=...),
+    "DropPath": _layer("DropPath", drop_path=..., one_column=0),
+    "draw_column": lambda network, columns, device: None,
+}
 
 
 @dataclass(frozen=True, slots=True)

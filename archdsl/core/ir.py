@@ -83,6 +83,8 @@ class Select:
     """Reads the values around it; its own input is what its `in` means, and is not numbered anew."""
     output: Shape
     origin: Origin
+    reads: tuple[str, ...] = ()
+    """The parameters that the condition speaks of; `in_channels` for `in.channels`."""
 
 
 @dataclass(frozen=True, slots=True)

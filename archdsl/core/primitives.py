@@ -352,6 +352,19 @@ PRIMITIVES: dict[str, Primitive] = {
         Primitive("multiply", "The product of tensors of one shape, element by element: `a * b`.", (), _all_equal),
         Primitive("mean", "The mean of tensors of one shape: `mean { a, b }`.", (), _all_equal),
         Primitive(
+            "DropPath",
+            "`mean(drop_path=0.15) { a, b }`: the mean of tensors of one shape; in training each is left out with "
+            "probability `drop_path`, but never all. With probability `one_column` a batch takes one path through all "
+            "such means of a network (Larsson and others, arXiv:1605.07648, section 3).",
+            (
+                Parameter("drop_path", "number", 0, least=0, most=1),
+                Parameter("one_column", "number", 0, least=0, most=1),
+            ),
+            _all_equal,
+            label="join",
+            has_mode=True,
+        ),
+        Primitive(
             "affine",
             "scale x + offset, with numbers: `1 - x`, `0.5 * x`.",
             (Parameter("scale", "number"), Parameter("offset", "number")),
@@ -363,7 +376,7 @@ PRIMITIVES: dict[str, Primitive] = {
     )
 }
 
-OPERATORS = frozenset({"add", "multiply", "mean", "concat", "affine"})
+OPERATORS = frozenset({"add", "multiply", "mean", "concat", "affine", "DropPath"})
 """Primitives that the language writes as operators."""
 
 

@@ -29,6 +29,8 @@ class Builder:
         self.spans: list[Span] = []
         self.used: set[int] = set()
         self.names: list[tuple[int, str]] = []
+        self.means: dict[int, tuple[tuple[str, Scalar], ...]] = {}
+        """Means with drop-path, by the number of their step: their arguments."""
 
     def input(self) -> Tensor:
         return Tensor(Ref(self.level, 0), self.shape, self.id)
@@ -37,6 +39,17 @@ class Builder:
         self.steps.append(step)
         self.spans.append(span)
         return Tensor(Ref(self.level, len(self.steps)), step.output, self.id)
+
+    def take_back(self, since: int, tensor: Tensor, args: tuple[tuple[str, Scalar], ...]) -> list[Tensor] | None:
+        """Undo the last step if it is a mean with the same drop-path, added after step `since`; its operands."""
+        last = len(self.steps)
+        if tensor.owner != self.id or tensor.ref.index != last or last <= since or self.means.get(last) != args:
+            return None
+        step = self.steps.pop()
+        self.spans.pop()
+        del self.means[last]
+        assert isinstance(step, Apply)
+        return [Tensor(ref, shape, self.id) for ref, shape in zip(step.inputs, step.shapes, strict=True)]
 
     def close(self, output: Tensor) -> Region:
         """The finished region. Raises ArchError if a step's result goes nowhere."""

@@ -14,10 +14,10 @@ from archdsl.core import ir
 from archdsl.core.data import DataSet
 from archdsl.core.ir import Apply, Layer, Origin
 from archdsl.core.primitives import PRIMITIVES
-from archdsl.core.types import Shape
+from archdsl.core.types import Scalar, Shape
 from archdsl.frontend import syntax
 from archdsl.frontend.binding import Given, bind, parameters
-from archdsl.frontend.builder import Builder, Frame
+from archdsl.frontend.builder import Builder, Frame, auto_label
 from archdsl.frontend.resolve import Library, Module, unknown_name
 from archdsl.frontend.syntax import Block
 from archdsl.frontend.values import Choice, Shared, Template, Tensor, Value, arithmetic, describe, is_number
@@ -33,6 +33,8 @@ class Scope:
     input: Tensor | None
     loops: int = 0
     """How many loops are around."""
+    plain: bool = False
+    """Within a mean with drop-path: of an `if` only the arm that is taken is kept, so that means inside are seen."""
 
 
 class Evaluator(ABC):
@@ -167,14 +169,21 @@ class Evaluator(ABC):
             result = arithmetic(expr.operator, result, value, expr.span)
         return result
 
-    def _operator(self, kind: str, operands: list[tuple[Value, Span]], scope: Scope, span: Span) -> Tensor:
+    def _operator(
+        self,
+        kind: str,
+        operands: list[tuple[Value, Span]],
+        scope: Scope,
+        span: Span,
+        args: tuple[tuple[str, Scalar], ...] = (),
+    ) -> Tensor:
         """Join tensors. A shape error names the first operand that differs, and shows the shapes of all."""
         tensors = [self._tensor(value, scope, at) for value, at in operands]
         shapes = tuple(t.shape for t in tensors)
         first = 1 if kind == "concat" else 0
         odd = next((i for i, s in enumerate(shapes) if s.dims[first:] != shapes[0].dims[first:]), None)
         if odd is not None:
-            what = {"add": "a sum", "multiply": "a product", "mean": "a mean", "concat": "a concatenation"}[kind]
+            what = {"add": "a sum", "multiply": "a product", "concat": "a concatenation"}.get(kind, "a mean")
             marks = tuple(Mark(at, f"this is {s}") for (_, at), s in zip(operands, shapes, strict=True))
             secondary = tuple(m for i, m in enumerate(marks) if i != odd)
             text = spoken((str(s) for s in shapes), "and")
@@ -182,8 +191,10 @@ class Evaluator(ABC):
         if len(tensors) == 1:
             return tensors[0]
         refs = tuple(self._use(t, scope, at) for t, (_, at) in zip(tensors, operands, strict=True))
-        output = PRIMITIVES[kind].output({}, shapes)
-        return self._add(scope, Apply(Layer(kind), None, refs, shapes, output, origin(span)), span)
+        primitive = PRIMITIVES[kind]
+        output = primitive.output({}, shapes)
+        label = auto_label(primitive.label) if primitive.needs_module else None
+        return self._add(scope, Apply(Layer(kind, args), label, refs, shapes, output, origin(span)), span)
 
     def _affine(self, expr: syntax.Binary, operands: list[tuple[Value, Span]], scope: Scope) -> Tensor:
         """A tensor and numbers: `1 - x`, `0.5 * x`, `x / 2`."""

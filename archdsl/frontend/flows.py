@@ -12,10 +12,10 @@ from archdsl.base.source import Span
 from archdsl.base.suggest import spoken
 from archdsl.core import ir
 from archdsl.core.ir import Apply, Label, Layer, Origin
-from archdsl.core.primitives import Primitive, ShapeError
+from archdsl.core.primitives import PRIMITIVES, Primitive, ShapeError
 from archdsl.core.types import Scalar, Shape
 from archdsl.frontend import syntax
-from archdsl.frontend.binding import missing, primitive_args
+from archdsl.frontend.binding import bind, missing, primitive_args
 from archdsl.frontend.builder import Builder, Frame, auto_label, name_unlabelled, snake
 from archdsl.frontend.evaluate import Scope, origin
 from archdsl.frontend.loops import Loops
@@ -75,6 +75,8 @@ class Flows(Loops):
                 return self._sequence(expr, tensor, scope)
             case syntax.Loop():
                 return self._parallel(expr, tensor, scope)
+            case syntax.Join() if expr.args:
+                return self._mean(expr, replace(scope, input=tensor, plain=True))
             case syntax.Join():
                 inner = replace(scope, input=tensor)
                 kind = "add" if expr.kind == "sum" else expr.kind
@@ -101,6 +103,29 @@ class Flows(Loops):
                 applied = isinstance(value, Tensor) and isinstance(expr, syntax.Name)
                 help = "a flow is applied where it is written; to use it again make it a `block`" if applied else None
                 raise error("not-a-value", expr.span, expected="a block after `->`", found=describe(value), help=help)
+
+    def _mean(self, expr: syntax.Join, scope: Scope) -> Tensor:
+        """`mean(drop_path=0.15) { a, b }`. Such a mean that is a branch of another is a part of it."""
+        if expr.kind != "mean":
+            help = "only a `mean` can do without one of its terms"
+            raise error("not-callable", expr.span, found=f"`{expr.kind}`", help=help)
+        self._outside_list(scope, expr.span, f"`{expr.kind}`")
+        template = Template(PRIMITIVES["DropPath"])
+        args = tuple(primitive_args(bind(template, self._given(expr.args, template, scope), expr.span)).items())
+        builder = scope.builder
+        assert builder
+        operands: list[tuple[Value, Span]] = []
+        for branch in expr.branches:
+            before = len(builder.steps)
+            tensor = self._tensor(self.eval(branch, scope), scope, branch.span)
+            operands += [(t, branch.span) for t in builder.take_back(before, tensor, args) or [tensor]]
+        is_plain = not any(value for _, value in args)
+        result = self._operator(
+            "mean" if is_plain else "DropPath", operands, scope, expr.span, () if is_plain else args
+        )
+        if len(operands) > 1:
+            builder.means[result.ref.index] = args
+        return result
 
     def _outside_list(self, scope: Scope, span: Span, what: str) -> None:
         if scope.frame.numbered:
@@ -135,7 +160,7 @@ class Flows(Loops):
             own = self._frame(template, module, outer.depth + 1)
             frame = replace(outer, name=flow.name, module=module, values=own.values, spans=own.spans, scalars={})
             frame.depth += 1
-            inner = Scope(frame, dict(frame.values), scope.builder, tensor, scope.loops)
+            inner = Scope(frame, dict(frame.values), scope.builder, tensor, scope.loops, scope.plain)
             self._defaults(template, frame, inner.names, inner)
             return self._body(flow.body, inner, flow.name_span, flow.name)
         except ArchError as problem:

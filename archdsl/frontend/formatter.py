@@ -95,7 +95,7 @@ def _bare(expr: syntax.Expr) -> str:
         case syntax.Loop():
             return f"{_loop_head(expr)} {_flat_body(expr.body.body)}"
         case syntax.Join():
-            return f"{expr.kind} {{ {', '.join(_flat(b, _IF) for b in expr.branches)} }}"
+            return f"{_join_head(expr)} {{ {', '.join(_flat(b, _IF) for b in expr.branches)} }}"
 
 
 def _binary(expr: syntax.Binary) -> str:
@@ -126,6 +126,10 @@ def _loop_head(loop: syntax.Loop) -> str:
     assert loop.times
     index = f" as {loop.counter}" if loop.counter else ""
     return f"{'repeat' if loop.kind == 'sequence' else loop.kind} {_flat(loop.times, _OR)}{index}"
+
+
+def _join_head(join: syntax.Join) -> str:
+    return f"{join.kind}({', '.join(_argument(a) for a in join.args)})" if join.args else join.kind
 
 
 def _flat_body(body: Sequence[syntax.Statement]) -> str:
@@ -378,7 +382,7 @@ class _Formatter:
 
     def _branches(self, expr: syntax.Join, prefix: str, indent: int) -> list[str]:
         pad = " " * (indent + 2)
-        lines = [f"{prefix}{expr.kind} {{"]
+        lines = [f"{prefix}{_join_head(expr)} {{"]
         for branch in expr.branches:
             lines += [f"{pad}{c}".rstrip() for c in self._before(branch.span.start)]
             inner = self._expr(branch, indent + 2, pad)

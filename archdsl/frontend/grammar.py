@@ -405,5 +405,5 @@ class _Builder(Transformer[Token, Any]):
         names = (str(index) if index else None, str(item) if item else None)
         return syntax.Loop(span, kind, count, items, *names, syntax.Group(scope, body))
 
-    def join(self, meta: Meta, kind: Any, *branches: Any) -> syntax.Join:
-        return syntax.Join(self._span(meta), str(kind), tuple(b for b in branches if b is not None))  # type: ignore[arg-type]
+    def join(self, meta: Meta, kind: Any, args: Any, *branches: Any) -> syntax.Join:
+        return syntax.Join(self._span(meta), str(kind), args or (), tuple(b for b in branches if b is not None))  # type: ignore[arg-type]

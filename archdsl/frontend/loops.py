@@ -13,7 +13,7 @@ from archdsl.core.types import Shape
 from archdsl.frontend import syntax
 from archdsl.frontend.builder import shifted
 from archdsl.frontend.evaluate import Scope, origin
-from archdsl.frontend.resolve import children, expressions_of
+from archdsl.frontend.resolve import any_expression, children, expressions_of
 from archdsl.frontend.statements import Statements, mentions
 from archdsl.frontend.values import Tensor, Value, describe
 
@@ -29,7 +29,7 @@ class Loops(Statements):
         """The arm that the condition takes; where it is a flow, wrapped, so that a class can serve both arms."""
         taken = self._condition(expr.condition, scope)
         arm = expr.then if taken else expr.otherwise
-        if scope.builder is None or scope.frame.numbered:
+        if scope.builder is None or scope.frame.numbered or scope.plain:
             return self._step(arm, tensor, scope) if tensor else self.eval(arm, scope)
         builder = self._open(
             scope.frame, scope.builder.level + 1, (tensor or scope.input or scope.builder.input()).shape
@@ -41,7 +41,8 @@ class Loops(Statements):
             return value
         self._use(value, inner, arm.span)
         region = self._close(scope.frame, builder, value)
-        return self._add(scope, Select(0 if taken else 1, region, value.shape, origin(expr.span)), expr.span)
+        reads = names_in(expr.condition)
+        return self._add(scope, Select(0 if taken else 1, region, value.shape, origin(expr.span), reads), expr.span)
 
     def _iterations(self, loop: syntax.Loop, scope: Scope) -> tuple[int, tuple[Value, ...] | None]:
         if loop.items:
@@ -139,6 +140,24 @@ class Loops(Statements):
         if loop.kind == "sequence" and 0 not in builder.used:
             raise error("unused-value", loop.span, "its body never reads `in`")
         return region, output.shape
+
+
+def names_in(condition: syntax.Expr) -> tuple[str, ...]:
+    """The names that a condition speaks of, in order; `in_channels` for `in.channels`."""
+    found: list[str] = []
+
+    def collect(expr: syntax.Expr) -> bool:
+        match expr:
+            case syntax.Name():
+                found.append(expr.name)
+            case syntax.Attribute(owner=syntax.Input(), name="channels"):
+                found.append("in_channels")
+            case _:
+                pass
+        return False
+
+    any_expression(condition, collect)
+    return tuple(dict.fromkeys(found))
 
 
 def _matters(body: syntax.Group, index: str) -> bool:

@@ -359,6 +359,7 @@ def children(expr: syntax.Expr) -> Iterator[syntax.Expr]:
         case syntax.Loop():
             yield from (e for e in (expr.times, expr.items) if e)
         case syntax.Join():
+            yield from (a.value for a in expr.args)
             yield from expr.branches
         case _:
             return

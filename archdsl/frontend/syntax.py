@@ -154,10 +154,11 @@ class Loop(NamedTuple):
 
 
 class Join(NamedTuple):
-    """`concat { a, b }` and `sum { a, b }`: branches that read the same input."""
+    """`concat { a, b }`, `sum { a, b }`, `mean(drop_path=0.15) { a, b }`: branches that read the same input."""
 
     span: Span
     kind: LoopKind
+    args: tuple[Argument, ...]
     branches: tuple[Expr, ...]
 
 
