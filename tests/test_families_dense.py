@@ -1,4 +1,4 @@
-"""Dense, grouped, stochastic and fractal networks: what they share with torchvision, and what chance does in them."""
+"""Dense, grouped, stochastic and fractal networks: their structure, and what chance does in them."""
 
 from __future__ import annotations
 
@@ -11,19 +11,9 @@ import torch
 import torch.nn.functional as F
 from support import SPECS, build, check_against_torch, code_lines, compile_text, network_of
 from torch import Tensor, nn
-from torchvision import models
 
 from archdsl.driver import load
 
-PAIRS: dict[str, Any] = {
-    "DenseNet(121)": models.densenet121,
-    "DenseNet(161)": models.densenet161,
-    "DenseNet(169)": models.densenet169,
-    "DenseNet(201)": models.densenet201,
-    "ResNeXt(50, 32, 4)": models.resnext50_32x4d,
-    "ResNeXt(101, 32, 8)": models.resnext101_32x8d,
-    "ResNeXt(101, 64, 4)": models.resnext101_64x4d,
-}
 FAMILIES = ["densenet", "resnext", "stochastic_depth", "swapout", "fractalnet", "crescendonet"]
 
 
@@ -34,36 +24,6 @@ def _keys(model: nn.Module) -> list[tuple[str, tuple[int, ...]]]:
 def _part(module: nn.Module, name: str) -> Any:
     """A module inside another, with whatever attributes it has."""
     return module.get_submodule(name)
-
-
-# ---- torchvision
-
-
-@pytest.mark.parametrize("spec", PAIRS)
-def test_names_of_torchvision(spec: str) -> None:
-    with torch.device("meta"):
-        theirs = PAIRS[spec]()
-    assert _keys(build(network_of(spec).model(), "meta")) == _keys(theirs)
-
-
-@pytest.mark.parametrize("spec", ["DenseNet(121)", "ResNeXt(50, 32, 4)"])
-def test_values_of_torchvision(spec: str) -> None:
-    """torchvision's random weights load; outputs in evaluation and gradients in training are theirs."""
-    torch.manual_seed(0)
-    theirs: nn.Module = PAIRS[spec]().double()
-    ours = build(network_of(spec).model()).double()
-    ours.load_state_dict(theirs.state_dict(), strict=True)
-    x = torch.randn(4, 3, 32, 32, dtype=torch.float64)
-    with torch.inference_mode():
-        assert torch.equal(ours.eval()(x), theirs.eval()(x))
-    for model in (ours, theirs):
-        F.cross_entropy(model.train()(x), torch.tensor([3, 5, 8, 9])).backward()
-    expected = dict(theirs.named_parameters())
-    for name, parameter in ours.named_parameters():
-        torch.testing.assert_close(parameter.grad, expected[name].grad, msg=name)
-    statistics = dict(theirs.named_buffers())
-    for name, buffer in ours.named_buffers():
-        torch.testing.assert_close(buffer, statistics[name], msg=name)
 
 
 # ---- every baseline

@@ -1,15 +1,12 @@
-"""The families without residual blocks: their counts, torchvision's AlexNet and VGG, and what their papers define."""
+"""The families without residual blocks: their counts, and what their papers define."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
 
 import pytest
 import torch
 import torch.nn.functional as F
 from support import SPECS, build, check_semantics, network_of, nonempty
 from torch import Tensor, nn
-from torchvision import models
 
 import archdsl
 from archdsl.core.measure import measure
@@ -35,12 +32,6 @@ COUNTS = {
 """Calls as the contract has them, on their default data sets."""
 
 DEFAULT_DATA = {"AlexNet()": 1000, "VGG(11)": 1000, "NIN()": 10, "ELUNet()": 100, "Highway(10)": 10}
-
-TORCHVISION: dict[str, Callable[[], nn.Module]] = {
-    "AlexNet()": models.alexnet,
-    **{f"VGG({d})": lambda d=d: getattr(models, f"vgg{d}")(init_weights=False) for d in (11, 13, 16, 19)},
-    **{f"VGG({d}, bn=true)": lambda d=d: getattr(models, f"vgg{d}_bn")(init_weights=False) for d in (11, 13, 16, 19)},
-}
 
 
 def _parameters(model: nn.Module) -> int:
@@ -95,37 +86,6 @@ def _clones(model: nn.Module) -> dict[str, Tensor]:
 
 def _keys(model: nn.Module) -> list[tuple[str, torch.Size]]:
     return [(name, value.shape) for name, value in model.state_dict().items()]
-
-
-@pytest.mark.parametrize("spec", TORCHVISION)
-def test_keys_are_torchvisions(spec: str) -> None:
-    """Keys, shapes and order."""
-    with torch.device("meta"):
-        theirs = TORCHVISION[spec]()
-    assert _keys(build(network_of(spec).model(), "meta")) == _keys(theirs)
-
-
-@pytest.mark.parametrize("spec", ["AlexNet()", "VGG(11)", "VGG(16, bn=true)"])
-def test_same_as_torchvision(spec: str) -> None:
-    """Torchvision's weights load; outputs in evaluation and gradients in training are equal.
-
-    Three of the nine, for they are large.
-    """
-    torch.manual_seed(0)
-    theirs = _without_dropout(TORCHVISION[spec]())
-    ours = _without_dropout(build(network_of(spec).model(), "meta"))
-    ours.load_state_dict(_clones(theirs), strict=True, assign=True)
-
-    x = torch.randn(2, 3, 64, 64)
-    with torch.inference_mode():
-        torch.testing.assert_close(ours.eval()(x), theirs.eval()(x))
-
-    labels = torch.tensor([1, 2])
-    for model in (ours.train(), theirs.train()):
-        F.cross_entropy(model(x), labels).backward()
-    for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
-        assert a.grad is not None and b.grad is not None
-        torch.testing.assert_close(a.grad, b.grad, msg=lambda text, name=name: f"{name}: {text}")
 
 
 # ---- what the papers define
