@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from support import GOLDEN, SPECS, check_against_torch, check_semantics, network_of, specs_in
 
 from archdsl.driver import load
@@ -52,8 +53,12 @@ def _inside(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("spec", [*_inside(SPECS), *_inside(GOLDEN)], ids=lambda s: Path(s).stem)
 def test_specs(spec: str) -> None:
+    """As predicted; and every parameter has a gradient after a step back through all outputs."""
     for compiled in load(spec):
-        check_against_torch(compiled)
+        model = check_against_torch(compiled).train()
+        outputs = model(torch.zeros(2, *compiled.network.input.dims, device="meta"))
+        sum(o.sum() for o in (outputs if isinstance(outputs, tuple) else (outputs,))).backward()
+        assert [name for name, p in model.named_parameters() if p.grad is None] == []
 
 
 @pytest.mark.parametrize("spec", FAMILIES)

@@ -186,6 +186,16 @@ def _all_equal(args: Args, shapes: Shapes) -> Shape:
     return shapes[0]
 
 
+def _broadcast(args: Args, shapes: Shapes) -> Shape:
+    """Tensors of one shape, where an axis may have a single element for all: 64x1x1 scales channels."""
+    largest = max(shapes, key=lambda s: s.size)
+    for shape in shapes:
+        same_axes = len(shape.dims) == len(largest.dims)
+        if not same_axes or any(d not in (1, m) for d, m in zip(shape.dims, largest.dims, strict=True)):
+            raise ShapeError(f"shapes differ: {', '.join(str(s) for s in shapes)}")
+    return largest
+
+
 def _concat_output(args: Args, shapes: Shapes) -> Shape:
     if any(s.dims[1:] != shapes[0].dims[1:] for s in shapes):
         raise ShapeError(f"resolutions differ: {', '.join(str(s) for s in shapes)}")
@@ -349,7 +359,13 @@ PRIMITIVES: dict[str, Primitive] = {
         ),
         Primitive("Identity", "The input itself.", (), _unchanged),
         Primitive("add", "The sum of tensors of one shape: `a + b`.", (), _all_equal),
-        Primitive("multiply", "The product of tensors of one shape, element by element: `a * b`.", (), _all_equal),
+        Primitive(
+            "multiply",
+            "The product of tensors of one shape, element by element: `a * b`. A factor may have one element for all of "
+            "an axis: 64x1x1 scales 64x8x8 by channels.",
+            (),
+            _broadcast,
+        ),
         Primitive("mean", "The mean of tensors of one shape: `mean { a, b }`.", (), _all_equal),
         Primitive(
             "DropPath",

@@ -13,7 +13,7 @@ from archdsl.base.suggest import did_you_mean, spoken
 from archdsl.core import ir
 from archdsl.core.data import DataSet
 from archdsl.core.ir import Apply, Layer, Origin
-from archdsl.core.primitives import PRIMITIVES
+from archdsl.core.primitives import PRIMITIVES, ShapeError
 from archdsl.core.types import Scalar, Shape
 from archdsl.frontend import syntax
 from archdsl.frontend.binding import Given, bind, parameters
@@ -180,14 +180,16 @@ class Evaluator(ABC):
         """Join tensors. A shape error names the first operand that differs, and shows the shapes of all."""
         tensors = [self._tensor(value, scope, at) for value, at in operands]
         shapes = tuple(t.shape for t in tensors)
-        first = 1 if kind == "concat" else 0
-        odd = next((i for i, s in enumerate(shapes) if s.dims[first:] != shapes[0].dims[first:]), None)
+        odd = _odd_one(kind, shapes)
         if odd is not None:
             what = {"add": "a sum", "multiply": "a product", "concat": "a concatenation"}.get(kind, "a mean")
             marks = tuple(Mark(at, f"this is {s}") for (_, at), s in zip(operands, shapes, strict=True))
             secondary = tuple(m for i, m in enumerate(marks) if i != odd)
             text = spoken((str(s) for s in shapes), "and")
-            raise error("unequal-shapes", marks[odd].span, marks[odd].text, what=what, shapes=text, secondary=secondary)
+            vectors = kind == "multiply" and {len(s.dims) for s in shapes} == {1, 3}
+            help = "`AdaptiveAvgPool(1)` keeps both axes, so that its result scales channels" if vectors else None
+            words = {"what": what, "shapes": text, "secondary": secondary, "help": help}
+            raise error("unequal-shapes", marks[odd].span, marks[odd].text, **words)
         if len(tensors) == 1:
             return tensors[0]
         refs = tuple(self._use(t, scope, at) for t, (_, at) in zip(tensors, operands, strict=True))
@@ -302,6 +304,16 @@ def _is_flow(value: Value) -> bool:
     return isinstance(value, Tensor | Shared) or (
         isinstance(value, Template) and not isinstance(value.callee, syntax.Net)
     )
+
+
+def _odd_one(kind: str, shapes: tuple[Shape, ...]) -> int | None:
+    """The first operand whose shape does not fit the others."""
+    for i in range(1, len(shapes)):
+        try:
+            PRIMITIVES[kind].output({}, shapes[: i + 1])
+        except ShapeError:
+            return i
+    return None
 
 
 def _plain(number: Fraction) -> int | Fraction:
