@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from archdsl.backend.flatten import numbered
 from archdsl.backend.merge import (
@@ -168,6 +169,7 @@ class Constructor:
     def _list(self, stem: str, root: RegionPart) -> Call:
         """The `nn.ModuleList` of all elements with a stem, wherever in the body they are made."""
         pieces = list(self._pieces(stem, root, ()))
+        pieces = _counted(pieces)
         if len(pieces) == 1 and isinstance(pieces[0][1], Generator):
             return call("nn.ModuleList", pieces[0][1])
         return call("nn.ModuleList", Call("", tuple(pieces), "]", "["))
@@ -241,6 +243,19 @@ class Constructor:
                 out += [f"{pad}else:", *lines[1]]
         elif lines[1]:
             out += [f"{pad}if not self.{flag}:", *lines[1]]
+
+
+def _counted(pieces: list[tuple[str, Expr]]) -> list[tuple[str, Expr]]:
+    """The elements of a list, with those that are made alike, three or more in a row, made in a loop."""
+    out: list[tuple[str, Expr]] = []
+    for _, run in groupby(pieces, key=lambda piece: (piece[0], text(piece[1]))):
+        alike = list(run)
+        prefix, made = alike[0]
+        if prefix == "" and len(alike) > 2:
+            out.append(("*", Generator(made, (f"for _ in range({len(alike)})",))))
+        else:
+            out += alike
+    return out
 
 
 def optional_module(part: SelectPart) -> tuple[int, ApplyPart] | None:

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 from archdsl.backend.groups import Groups, Mismatch
 from archdsl.base.exhaustive import assert_never
 from archdsl.core.ir import Apply, Block, Head, Label, Layer, Loop, Ref, Region, Run, Select, Step
+from archdsl.core.primitives import pair
 from archdsl.core.types import Scalar, Shape
 
 UNROLL = 4
@@ -225,6 +226,9 @@ class Merger:
         args: list[tuple[str, Term]] = [("in_channels", Slot(channels, "in_channels"))]
         for name, _ in first.args:
             args.append((name, Slot(tuple(layer[0].arg(name) if layer else HOLE for layer in layers), name)))
+        if first.kind == "Conv" and _is_same(dict(args)):
+            same = tuple("same" if layer else HOLE for layer in layers)
+            args = [(name, Slot(same, name) if name == "padding" else term) for name, term in args]
         return LayerPart(first.kind, tuple(args))
 
     def _select(self, rows: Sequence[Select | None]) -> SelectPart:
@@ -306,6 +310,25 @@ class Merger:
         _check_loop_body(body)
         count = Slot(tuple(s.count if s else HOLE for s in rows), "n")
         return LoopPart(first.kind, count, body, first.input, True, outputs)
+
+
+def _is_same(args: dict[str, Term]) -> bool:
+    """Whether a convolution keeps its resolution by a padding that differs, as its kernel does, by rows and columns."""
+    kernel, padding, stride, dilation = (args[n] for n in ("kernel", "padding", "stride", "dilation"))
+    if any(not isinstance(t, Slot) for t in (kernel, padding, stride, dilation)):
+        return False
+    assert isinstance(kernel, Slot) and isinstance(padding, Slot)
+    assert isinstance(stride, Slot) and isinstance(dilation, Slot)
+    if padding.constant or not any(isinstance(k, tuple) for k in kernel.values):
+        return False
+    rows = zip(kernel.values, padding.values, stride.values, dilation.values, strict=True)
+    return all(s == 1 and pair(p) == _same_padding(pair(k), pair(d)) for k, p, s, d in rows if not isinstance(k, Hole))
+
+
+def _same_padding(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int] | None:
+    """The padding on either side that keeps the resolution; None where the sides would differ."""
+    both = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+    return None if any(b % 2 for b in both) else (both[0] // 2, both[1] // 2)
 
 
 def _check_loop_body(body: RegionPart) -> None:

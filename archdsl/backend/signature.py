@@ -44,16 +44,11 @@ class Parameter:
 
     @property
     def type(self) -> str:
-        value = next(v for v in self.values if v is not HOLE)
-        if any(isinstance(v, Fraction) for v in self.values):
-            return "float"
-        match value:
-            case bool():
-                return "bool"
-            case tuple():
-                return "tuple[int, int]"
-            case _:
-                return "int"
+        names = {bool: "bool", tuple: "tuple[int, int]", Fraction: "float", int: "int"}
+        found = {type(v) for v in self.values if not isinstance(v, Hole)}
+        if Fraction in found:
+            found.discard(int)  # a float may be whole
+        return " | ".join(sorted(names[t] for t in found))
 
     @property
     def declaration(self) -> str:
@@ -63,10 +58,19 @@ class Parameter:
 def literal(value: object) -> str:
     """A constant as Python writes it.
 
-    >>> literal(True), literal(Fraction(1, 2)), literal(64)
-    ('True', '0.5', '64')
+    >>> literal(True), literal(Fraction(1, 2)), literal(Fraction(1, 3)), literal("same")
+    ('True', '0.5', '1 / 3', '"same"')
     """
+    if isinstance(value, str):
+        return f'"{value}"'
+    if isinstance(value, Fraction) and _is_endless(value):
+        return f"{value.numerator} / {value.denominator}"
     return scalar_text(value)
+
+
+def _is_endless(value: Fraction) -> bool:
+    """Whether a number has no exact decimal of a few digits: 1 / 3, 129 / 130."""
+    return 10**6 % value.denominator != 0 and value.denominator < 10**4
 
 
 class Signature:
@@ -122,6 +126,7 @@ class Signature:
         if isinstance(rise, Fraction):
             # 1 - i / 130 rather than 1 - 0.007692307692307693 * i.
             size = f"{index} / {rise.denominator}" if abs(rise.numerator) == 1 else f"{literal(abs(rise))} * {index}"
+            base = base.removesuffix(".0")
             return f"{base} {'-' if rise < 0 else '+'} {size}"
         factor = f"({step})" if "+" in step or "-" in step or "//" in step else step
         product = index if step == "1" else f"{factor} * {index}"
@@ -159,7 +164,30 @@ class Signature:
         for name, column in self._lets.items():
             if _matches(values, column):
                 return self._choose(name, column)
-        return self._invent(role, values)
+        return self._pair(values, passed) or self._invent(role, values)
+
+    def _pair(self, values: Values, passed: bool) -> str | None:
+        """A size by rows and columns, where what differs of it is a parameter: `(1, size)`."""
+        pairs = [v if isinstance(v, tuple) else None for v in values]
+        if any(p is None and v is not HOLE for p, v in zip(pairs, values, strict=True)):
+            return None
+        parts: list[str] = []
+        for axis in (0, 1):
+            column = tuple(p[axis] if p else HOLE for p in pairs)
+            filled = [c for c in column if not isinstance(c, Hole)]
+            names = {n: c for n, c in self._known.items() if n != self._channels}
+            found = next((n for n, c in names.items() if _matches(column, c)), None)
+            other = next((n for n, c in names.items() if _derived(column, c, n)), None)
+            if len(set(filled)) == 1:
+                parts.append(str(filled[0]))
+            elif found:
+                parts.append(self._choose(found, names[found]))
+            elif other and (text := _derived(column, names[other], other)):
+                self._choose(other, names[other])
+                parts.append(text)
+            else:
+                return None
+        return f"({parts[0]}, {parts[1]})"
 
     def _choose(self, name: str, values: Values) -> str:
         self._chosen.setdefault(name, values)
@@ -245,13 +273,20 @@ def _is_number(column: Values) -> bool:
 
 
 def _matches(values: Values, column: Values) -> bool:
-    return all(v is HOLE or (type(v) is type(c) and v == c) for v, c in zip(values, column, strict=True))
+    """Whether a column has the values; 1 and the fraction 1 are one number, 1 and true are not."""
+    pairs = [(v, c) for v, c in zip(values, column, strict=True) if v is not HOLE]
+    return all(isinstance(v, bool) == isinstance(c, bool) and v == c for v, c in pairs)
 
 
 def _columns(rows: list[dict[str, Scalar]]) -> dict[str, Values]:
     """Name -> its value in every row, for the names that every row has; a name that Python needs gets an underscore."""
     shared = [name for name in rows[0] if all(name in r for r in rows)]
-    return {f"{name}_" if is_taken(name) else name: tuple(r[name] for r in rows) for name in shared}
+    return {f"{name}_" if is_taken(name) else name: tuple(_size(r[name]) for r in rows) for name in shared}
+
+
+def _size(value: Scalar) -> Scalar:
+    """A size as layers have it: one number where both axes are alike."""
+    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
 
 
 def _derived(values: Values, column: Values, name: str) -> str | None:

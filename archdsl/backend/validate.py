@@ -106,6 +106,10 @@ def _modular(number: object) -> int:
 def _making(kind: str, args: dict[str, Any], channels: int | None) -> Making:
     """A layer in one spelling; `channels` are those of the input, where its weights depend on them."""
     spelled: list[object] = []
+    if args.get("padding") == "same":
+        kernel, dilation = pair(args["kernel"]), pair(args["dilation"])
+        assert args["stride"] == 1 and all(d * (k - 1) % 2 == 0 for k, d in zip(kernel, dilation, strict=True))
+        args = {**args, "padding": tuple(d * (k - 1) // 2 for k, d in zip(kernel, dilation, strict=True))}
     for parameter in PRIMITIVES[kind].parameters:
         value = args[parameter.name]
         match parameter.type:

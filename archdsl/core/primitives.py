@@ -361,8 +361,8 @@ PRIMITIVES: dict[str, Primitive] = {
         Primitive("add", "The sum of tensors of one shape: `a + b`.", (), _all_equal),
         Primitive(
             "multiply",
-            "The product of tensors of one shape, element by element: `a * b`. A factor may have one element for all of "
-            "an axis: 64x1x1 scales 64x8x8 by channels.",
+            "The product of tensors of one shape, element by element: `a * b`. A factor may have one element for all "
+            "of an axis: 64x1x1 scales 64x8x8 by channels.",
             (),
             _broadcast,
         ),

@@ -323,7 +323,8 @@ class Flows(Loops):
                 if param.default is not None:
                     value = self._argument(param.default, param, scope)
                 names[param.name] = frame.values[param.name] = value
-            note_scalar(frame.scalars, param.name, names[param.name])
+            if not param.rest:
+                note_scalar(frame.scalars, param.name, names[param.name])
 
     def _finish(
         self,

@@ -145,8 +145,14 @@ class Statements(Evaluator):
 
 
 def note_scalar(scalars: dict[str, Scalar], name: str, value: Value) -> None:
-    if isinstance(value, int | Fraction | bool):
-        scalars.setdefault(name, value)
+    """Remember a number, or a list of two as a size has them, by its name."""
+    match value:
+        case int() | Fraction():
+            scalars.setdefault(name, value)
+        case (int() as height, int() as width):
+            scalars.setdefault(name, (height, width))
+        case _:
+            pass
 
 
 def mentions(expr: syntax.Expr, name: str) -> bool:
