@@ -105,7 +105,8 @@ class Forward:
         """The spec's own name for a value, or one of `first`, or a variable that is dead, or a new one."""
         busy = self._live(node, plan, position, fixed)
         hint = self._flattener.names.get(node.id)
-        own = self.constructor.signature.labels
+        # A name that says something of one value is not given to another.
+        own = self.constructor.signature.labels | set(self._flattener.names.values())
         read = [v for v in sorted(frozenset().union(*(self._variables[v] for v in node.inputs))) if v not in own]
         module = node.op.target.removeprefix("self.") if isinstance(node.op, Module) else ""
         after = [module] if module.isidentifier() and node.op.kind == "block" else []  # type: ignore[union-attr]
