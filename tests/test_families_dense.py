@@ -298,9 +298,15 @@ def test_one_column_is_taken_everywhere(fractal: nn.Module) -> None:
             assert shorter.tolist() == [float(column == 1), float(column == 0)]
 
 
-def test_evaluation_takes_the_mean_of_all_columns(fractal: nn.Module) -> None:
-    for rows in _weights(fractal.eval(), 3).values():
-        assert torch.equal(rows, torch.full_like(rows, 1 / rows.shape[1]))
+def test_a_join_is_the_mean_of_the_columns_that_survive(fractal: nn.Module) -> None:
+    """In training by the weights that are drawn, and in evaluation of all columns."""
+    join: Any = next(m for m in fractal.modules() if type(m).__name__ == "DropPath")
+    columns = [torch.randn(2, 3, dtype=torch.float64) for _ in range(3)]
+    drawn = torch.tensor([0.5, 0.0, 0.5])
+    vars(join)["weights"] = lambda columns, device: drawn
+    torch.testing.assert_close(join.train()(*columns), (columns[0] + columns[2]) / 2)
+    torch.testing.assert_close(join.eval()(*columns), sum(columns) / 3)
+    del vars(join)["weights"]
 
 
 def test_a_network_of_joins_is_one_graph_in_training(fractal: nn.Module) -> None:

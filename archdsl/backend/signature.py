@@ -89,7 +89,8 @@ class Signature:
         self._known |= _columns([dict(v.scalars) for v in variants])
         self._lets = {n: c for n, c in _columns([dict(v.lets) for v in variants]).items() if n not in self._known}
         for term in terms(region):
-            self.expression(term)
+            if not (isinstance(term, Slot) and term.constant):
+                self.expression(term)
         for taken, reads, name in conditions(region):
             self.condition(taken, reads, name)
 
@@ -134,11 +135,19 @@ class Signature:
 
     def _number(self, slot: Slot) -> str:
         if slot.constant:
-            return literal(slot.value)
+            return self._named(slot) or literal(slot.value)
         key = tuple((type(v).__name__, v) for v in slot.values)
         if key not in self._texts:
             self._texts[key] = self._find(slot.values, slot.role, slot.passed)
         return self._texts[key]
+
+    def _named(self, slot: Slot) -> str | None:
+        """The parameter behind a number that only some instances have, where these happen to agree in it."""
+        if HOLE not in slot.values:
+            return None
+        names = (slot.role, *(n for n in self._chosen if n != slot.role))
+        found = (n for n in names if n in self._chosen and _matches(slot.values, self._chosen[n]))
+        return next((n for n in found if n == slot.role or n in self._known), None)
 
     def _find(self, values: Values, role: str, passed: bool) -> str:
         names = {**self._chosen, **self._known}
@@ -281,12 +290,15 @@ def _matches(values: Values, column: Values) -> bool:
 def _columns(rows: list[dict[str, Scalar]]) -> dict[str, Values]:
     """Name -> its value in every row, for the names that every row has; a name that Python needs gets an underscore."""
     shared = [name for name in rows[0] if all(name in r for r in rows)]
-    return {f"{name}_" if is_taken(name) else name: tuple(_size(r[name]) for r in rows) for name in shared}
+    return {f"{name}_" if is_taken(name) else name: _column([r[name] for r in rows]) for name in shared}
 
 
-def _size(value: Scalar) -> Scalar:
-    """A size as layers have it: one number where both axes are alike."""
-    return value[0] if isinstance(value, tuple) and len(set(value)) == 1 else value
+def _column(values: list[Scalar]) -> Values:
+    """Values as layers have them: one number for a size with equal axes, and integers where all are whole."""
+    plain = [v[0] if isinstance(v, tuple) and len(set(v)) == 1 else v for v in values]
+    if all(isinstance(v, int | Fraction) and v == int(v) for v in plain):
+        return tuple(v if isinstance(v, int) else int(v) for v in plain)  # type: ignore[arg-type]
+    return tuple(plain)
 
 
 def _derived(values: Values, column: Values, name: str) -> str | None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 from archdsl.backend.signature import literal
-from archdsl.core.ir import Network
+from archdsl.core.ir import Layer, Network, applications, blocks_of
 from archdsl.core.measure import measure
 
 
@@ -36,6 +37,10 @@ _AUGMENTATION = {"digits": (1, False), "fake": (0, False)}
 """Padding of crops and flips where the recipe does not say; digits are not mirrored."""
 
 
+_IMAGENET = ("[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]", "[0.449], [0.226]")
+"""Mean and deviation of the channels of ImageNet, in colour and in grey."""
+
+
 @dataclass(frozen=True, slots=True)
 class TrainView:
     """What templates/train.py.j2 is given."""
@@ -43,6 +48,7 @@ class TrainView:
     title: str
     provenance: tuple[str, ...]
     spec: str
+    spec_hash: str
     parameters: str
     epochs: str
     batch_size: str
@@ -52,18 +58,30 @@ class TrainView:
     momentum: str
     nesterov: str
     weight_decay: str
+    optimizer: str
+    schedule: str
+    warmup: int
+    warmup_lr: str
+    label_smoothing: str
+    accumulate: str
+    precision: str
+    tensorboard: bool
     seed: str
     heads: str
+    masks: bool
+    ten_crop: bool
     crop_padding: int
     flip: bool
     augmented: bool
     augment_title: str
     data: str
+    data_type: str
+    count: str
     folder: bool
     classes: int
     channels: int
     input: str
-    size: str
+    normalisation: str
     torchvision_name: str
     data_title: str
     split_names: str
@@ -91,33 +109,42 @@ def train_view(network: Network, title: str, provenance: tuple[str, ...]) -> Tra
         flip = recipe["flip"] is True
     parts = [*(["Random crops of the reflected border"] if padding else []), *(["flips"] if flip else [])]
     words = " and ".join(parts)
-    height, width = network.input.dims[1:]
-    texts = {
-        name: literal(recipe[name]) for name in ("epochs", "batch_size", "lr", "gamma", "momentum", "weight_decay")
+    numbers = (
+        *("epochs", "batch_size", "lr", "gamma", "momentum", "weight_decay"),
+        *("warmup_lr", "accumulate", "seed"),
+    )
+    layers = {
+        a.module.kind for b in blocks_of(network.root) for a in applications(b.body) if isinstance(a.module, Layer)
     }
+    weights = [literal(h.weight) for h in network.heads]
     return TrainView(
         title=title,
         provenance=provenance,
         spec=python_string(network.spec),
+        spec_hash=network.source_hash,
         parameters=f"{measure(network).params:_}",
-        milestones=literal(recipe["milestones"]),
         nesterov=literal(recipe["nesterov"] is True and recipe["momentum"] != 0),
-        seed=literal(recipe["seed"]),
-        heads=f"({', '.join(literal(h.weight) for h in network.heads)},)"
-        if len(network.heads) == 1
-        else f"({', '.join(literal(h.weight) for h in network.heads)})"
-        if network.heads
-        else "",
+        optimizer=str(recipe["optimizer"]),
+        schedule=str(recipe["schedule"]),
+        warmup=int(str(recipe["warmup"])),
+        label_smoothing=literal(recipe["label_smoothing"]) if recipe["label_smoothing"] else "",
+        precision=str(recipe["precision"]),
+        tensorboard=recipe["tensorboard"] is True,
+        heads=f"({', '.join(weights)}{',' if len(weights) == 1 else ''})" if weights else "",
+        masks="Mask" in layers,
+        ten_crop=folder and recipe["test_crops"] == 10,
         crop_padding=padding,
         flip=flip,
         augmented=bool(parts),
         augment_title=f"{words[:1].upper()}{words[1:]}, drawn for each image.",
         data=network.data or "",
+        data_type="Data" if folder else "list[Tensor]",
+        count="len(data[0].dataset)" if folder else "len(data[0])",
         folder=folder,
         classes=network.classes,
         channels=network.input.channels,
         input=", ".join(str(d) for d in network.input.dims),
-        size=f"{height}, {width}",
+        normalisation=_IMAGENET[network.input.channels == 1],
         torchvision_name=sets.name,
         data_title=sets.title,
         split_names=sets.splits[0],
@@ -125,8 +152,19 @@ def train_view(network: Network, title: str, provenance: tuple[str, ...]) -> Tra
         split_argument=sets.splits[2],
         targets=sets.targets,
         layout=sets.layout,
-        **texts,
+        **{name: literal(recipe[name]) for name in numbers},
+        milestones=_epochs(recipe["milestones"]),
     )
+
+
+def _epochs(milestones: object) -> str:
+    """A list of epochs as Python writes it; equal steps as a range."""
+    assert isinstance(milestones, tuple)
+    steps = {b - a for a, b in pairwise(milestones)}
+    if len(milestones) > 3 and len(steps) == 1:
+        step = steps.pop()
+        return f"range({milestones[0]}, {milestones[-1] + 1}, {step})"
+    return literal(milestones)
 
 
 def python_string(text: str) -> str:

@@ -18,6 +18,8 @@ class Setting:
     expected: str
     accepts: Callable[[object], bool]
     doc: str
+    choices: tuple[str, ...] = ()
+    """The words that it takes, where it takes words."""
 
 
 def _whole(least: int) -> Callable[[object], bool]:
@@ -35,6 +37,11 @@ def _epochs(value: object) -> bool:
     return len(whole) == len(value) and whole == sorted(set(whole))
 
 
+def _one_of(name: str, choices: tuple[str, ...], doc: str) -> Setting:
+    """A setting that takes one of several words, by default the first."""
+    return Setting(name, choices[0], " or ".join(choices), lambda v: v in choices, doc, choices)
+
+
 # The defaults are the recipe of wide residual networks on CIFAR (arXiv:1605.07146, section 4).
 SETTINGS: dict[str, Setting] = {
     s.name: s
@@ -49,8 +56,19 @@ SETTINGS: dict[str, Setting] = {
         ),
         Setting("milestones", (60, 120, 160), "a rising list of epochs", _epochs, "epochs after which the rate falls"),
         Setting("gamma", Fraction(1, 5), "a number from 0 to 1", _number(0, 1), "what the rate is multiplied by there"),
+        _one_of("optimizer", ("sgd", "adamw", "rmsprop"), "stochastic gradient descent, AdamW or RMSProp"),
+        _one_of("schedule", ("step", "cosine"), "falls at the milestones, or half a cosine down to 0"),
+        Setting("warmup", 0, "a whole number of at least 0", _whole(0), "first epochs at the rate `warmup_lr`"),
+        Setting("warmup_lr", Fraction(1, 100), "a number from 0 to 100", _number(0, 100), "rate while warming up"),
+        Setting("label_smoothing", 0, "a number from 0 to 1", _number(0, 1), "share of the labels spread over classes"),
         Setting("crop_padding", None, "a whole number of at least 0", _whole(0), "reflected border of random crops"),
         Setting("flip", None, "true or false", lambda v: isinstance(v, bool), "mirror half of the training images"),
+        Setting("test_crops", 1, "1 or 10", lambda v: v in (1, 10), "crops of a test image, for folders of images"),
+        Setting("accumulate", 1, "a whole number of at least 1", _whole(1), "parts of a step, one after the other"),
+        _one_of("precision", ("auto", "fp32", "bf16", "fp16"), "auto: bf16 on a GPU that has it, fp32 elsewhere"),
+        Setting(
+            "tensorboard", False, "true or false", lambda v: isinstance(v, bool), "write curves for TensorBoard too"
+        ),
         Setting("seed", 0, "a whole number of at least 0", _whole(0), "of all random numbers"),
     )
 }

@@ -28,7 +28,7 @@ class Root:
     """The outermost block of a network and what its definitions say beside it."""
 
     block: ir.Block
-    settings: tuple[syntax.Setting, ...]
+    settings: tuple[tuple[syntax.Setting, Scope], ...]
     doc: str
 
 
@@ -104,7 +104,8 @@ class Elaborator(Flows):
             scope = Scope(frame, dict(frame.values), builder, builder.input())
             self._defaults(template, frame, scope.names, scope)
             value = self._statements(net.body, scope, net.name_span)
-            settings = tuple(s for t in net.body if isinstance(t, syntax.Train) for s in t.settings)
+            outside = Scope(frame, dict(frame.values), None, None)
+            settings = tuple((s, outside) for t in net.body if isinstance(t, syntax.Train) for s in t.settings)
             if isinstance(value, Template) and isinstance(value.callee, Net):
                 inner = self._net(value, home, shape, classes, _result_span(net), name, depth + 1)
                 return Root(inner.block, (*inner.settings, *settings), net.doc or inner.doc)

@@ -94,8 +94,9 @@ def _elaborated(elaborator: Elaborator, module: Module, item: syntax.NamedNet | 
         root = elaborator.root(module, template, shape, classes, span)
     else:
         root = elaborator.flow(module, cast(syntax.NamedNet, item).value, shape, classes, _class_name(name))
-    own = [s for c in clauses if isinstance(c, syntax.Train) for s in c.settings]
-    recipe = Recipe(tuple(_recipe(elaborator, module, list(root.settings), own).items()))
+    top = Scope(Frame("", module, {}, {}, 0), {}, None, None)
+    own = tuple((s, top) for c in clauses if isinstance(c, syntax.Train) for s in c.settings)
+    recipe = Recipe(tuple(combine(*(dict(_settings(elaborator, part)) for part in (root.settings, own))).items()))
     body = item.body if isinstance(item, syntax.Net) else clauses
     expectations = tuple(s for s in body if isinstance(s, syntax.Expect))
     if on is None:
@@ -129,16 +130,12 @@ def _only_clauses(statements: tuple[syntax.Statement, ...]) -> None:
 # ---- recipes
 
 
-def _recipe(
-    elaborator: Elaborator, module: Module, family: list[syntax.Setting], own: list[syntax.Setting]
-) -> dict[str, Scalar]:
-    return combine(*(dict(_settings(elaborator, module, part)) for part in (family, own)))
-
-
-def _settings(elaborator: Elaborator, module: Module, settings: list[syntax.Setting]) -> Iterator[tuple[str, Scalar]]:
-    scope = Scope(Frame("", module, {}, {}, 0), {}, None, None)
+def _settings(
+    elaborator: Elaborator, settings: tuple[tuple[syntax.Setting, Scope], ...]
+) -> Iterator[tuple[str, Scalar]]:
+    """The values of settings, each evaluated among the parameters of the family that it belongs to."""
     seen: dict[str, Span] = {}
-    for setting in settings:
+    for setting, scope in settings:
         row = SETTINGS.get(setting.name)
         if row is None:
             help = did_you_mean(setting.name, SETTINGS) or f"the settings are {', '.join(SETTINGS)}"
@@ -148,10 +145,12 @@ def _settings(elaborator: Elaborator, module: Module, settings: list[syntax.Sett
             problem = f"setting `{setting.name}` is given twice"
             raise error("bad-setting", setting.name_span, problem=problem, secondary=first)
         seen[setting.name] = setting.name_span
-        value = elaborator.eval(setting.value, scope)
+        word = setting.value.name if isinstance(setting.value, syntax.Name) else None
+        value = word if word and row.choices else elaborator.eval(setting.value, scope)
         if not row.accepts(value):
-            problem = f"`{setting.name}` must be {row.expected}, not {describe(value)}"
-            raise error("bad-setting", setting.value.span, problem=problem)
+            problem = f"`{setting.name}` must be {row.expected}, not {f'`{word}`' if word else describe(value)}"
+            near = did_you_mean(word, row.choices) if word else None
+            raise error("bad-setting", setting.value.span, problem=problem, help=near)
         yield setting.name, cast(Scalar, value)
 
 

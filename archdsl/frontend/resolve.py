@@ -14,6 +14,7 @@ from archdsl.base.source import Source
 from archdsl.base.suggest import did_you_mean
 from archdsl.core.data import DATA_SETS, DataSet
 from archdsl.core.primitives import OPERATORS, PRIMITIVES, Primitive
+from archdsl.core.recipe import SETTINGS
 from archdsl.frontend import syntax
 from archdsl.frontend.parser import parse
 from archdsl.frontend.syntax import Block, Definition, Net
@@ -243,7 +244,9 @@ class _Checker:
                             shown = f"`{{{name}}}`"
                             self.found.append(diagnose("bad-message", statement.message.span, found=shown))
                 case syntax.Train():
-                    pass
+                    for setting in statement.settings:
+                        if not _is_word(setting):
+                            self._expression(setting.value, scope)
                 case syntax.Auxiliary():
                     self._expression(statement.weight, scope)
                     self._expression(statement.value, scope)
@@ -363,6 +366,12 @@ def children(expr: syntax.Expr) -> Iterator[syntax.Expr]:
             yield from expr.branches
         case _:
             return
+
+
+def _is_word(setting: syntax.Setting) -> bool:
+    """Whether a setting is one of the words that it takes, or something in the place of one."""
+    row = SETTINGS.get(setting.name)
+    return isinstance(setting.value, syntax.Name) and bool(row and row.choices)
 
 
 def expressions_of(statement: syntax.Statement) -> Iterator[syntax.Expr]:

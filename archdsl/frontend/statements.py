@@ -88,6 +88,10 @@ class Statements(Evaluator):
         builder = self._open(scope.frame, 1, scope.builder.shape)
         inner = replace(scope, builder=builder)
         value = self._tensor(self.eval(statement.value, inner), inner, statement.value.span)
+        classes = scope.frame.values.get("classes")
+        if isinstance(classes, int) and value.shape.dims != (classes,):
+            problem = f"an auxiliary output is {classes} logits, as the network's own, and this is {value.shape}"
+            raise error("auxiliary", statement.value.span, problem=problem)
         self._use(value, inner, statement.value.span)
         region = self._close(scope.frame, builder, value)
         self._add(scope, Head(cast(Scalar, weight), region, value.shape, origin(statement.span)), statement.span)

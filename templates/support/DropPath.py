@@ -17,19 +17,21 @@ class DropPath(nn.Module):
 
     def weights(self, columns: int, device: torch.device) -> Tensor:
         """The share of each column in the mean."""
-        if not self.training:
-            return torch.full((columns,), 1 / columns, device=device)
         position = torch.arange(columns, device=device)
         kept = torch.rand(columns, device=device) >= self.p
         spare = torch.randint(columns, (), device=device)
         kept = kept | (~kept.any() & (position == spare))
         if self.chance is not None and self.column is not None:
             alone = position == columns - 1 - self.column
-            kept = torch.where((self.chance < self.one_column) & alone.any(), alone, kept)
+            whole = (self.chance < self.one_column) & alone.any()
+            kept = torch.where(whole, alone, kept)
         return kept / kept.sum()
 
     def forward(self, *columns: Tensor) -> Tensor:
-        weights = self.weights(len(columns), columns[0].device).to(columns[0].dtype)
+        if not self.training:
+            return torch.stack(columns).mean(0)
+        weights = self.weights(len(columns), columns[0].device)
+        weights = weights.to(columns[0].dtype)
         out = weights[0] * columns[0]
         for i in range(1, len(columns)):
             out = out + weights[i] * columns[i]
@@ -38,7 +40,8 @@ class DropPath(nn.Module):
 
 def draw_column(network: nn.Module, columns: int, device: torch.device) -> None:
     """Draw what all joins of a network share for one batch: a chance and a column."""
-    chance, column = torch.rand((), device=device), torch.randint(columns, (), device=device)
+    chance = torch.rand((), device=device)
+    column = torch.randint(columns, (), device=device)
     for module in network.modules():
         if isinstance(module, DropPath):
             module.chance, module.column = chance, column
