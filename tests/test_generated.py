@@ -192,14 +192,14 @@ def test_checkpoint_of_another_network_is_refused(trainable: Path, tmp_path: Pat
     done = run(sys.executable, script, "--device=cpu", "--epochs=2", "--resume", "--run-dir", tmp_path / "run")
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert "is a checkpoint of small" in done.stderr and "not of WRN(10, 1) on digits" in done.stderr
+    assert "is a checkpoint of ('small on digits'," in done.stderr and "not of ('WRN(10, 1) on digits'," in done.stderr
     assert (tmp_path / "run" / "metrics.csv").read_text() == before
 
 
 def test_nothing_to_resume(trainable: Path, tmp_path: Path) -> None:
-    done = run(sys.executable, trainable / "train.py", "--device=cpu", "--resume", "--run-dir", tmp_path / "none")
-    assert done.returncode == 1
-    assert "Traceback" not in done.stderr and "cannot resume" in done.stderr
+    """One command starts a run and goes on with it, as a cluster wants it."""
+    text = _train(trainable / "train.py", "--epochs=1", "--resume", "--run-dir", tmp_path / "none")
+    assert "starting from the beginning" in text
 
 
 def test_help_names_the_options(trainable: Path) -> None:

@@ -66,7 +66,8 @@ def _pool(module: str, function: str) -> Spelling:
 
 def _slice(a: Texts, x: tuple[Expr, ...]) -> Expr:
     step = a["stride"]
-    return Call(_atom(x[0]), (("", ":"), ("", ":"), ("", f"::{step}"), ("", f"::{step}")), "]", "[")
+    every = f"::{step}" if step.isdigit() else f":: {step}"
+    return Call(_atom(x[0]), (("", ":"), ("", ":"), ("", every), ("", every)), "]", "[")
 
 
 def _atom(x: Expr) -> str:
