@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from support import GOLDEN, build, code_lines, network_of, ruff_clean, run, succeed, tool
+from support import GOLDEN, build, code_lines, network_of, ruff_clean, run, specs_in, succeed, tool
+from support import SPECS as SPECS_FOLDER
+
+from archdsl.backend import training
+from archdsl.driver import load
 
 DIGITS = GOLDEN / "family.arch"
 SPECS = {
@@ -53,6 +57,22 @@ def test_mypy(folder: Path) -> None:
     tool("mypy", "--config-file=", ".", cwd=folder.parent / "typed")
 
 
+def test_every_spec_is_clean(tmp_path: Path) -> None:
+    """What the ready specs become is as ruff formats it, and mypy's defaults find nothing."""
+    for path in specs_in(SPECS_FOLDER):
+        for compiled in load(str(path)):
+            package = tmp_path / f"net_{path.stem}_{compiled.network.name}"
+            package.mkdir()
+            (package / "__init__.py").touch()
+            (package / "model.py").write_text(compiled.model(), encoding="utf-8")
+            if training.trainable(compiled.network):
+                text = compiled.train().replace("from model import", "from .model import")
+                (package / "train.py").write_text(text, encoding="utf-8")
+    for width in (88, 100):
+        tool("ruff", "format", "--check", "--isolated", f"--line-length={width}", tmp_path)
+    tool("mypy", "--config-file=", ".", cwd=tmp_path)
+
+
 def test_model_imports_torch_alone(folder: Path) -> None:
     for path in folder.rglob("model.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -94,8 +114,6 @@ def test_no_path_of_this_machine(folder: Path) -> None:
 )
 def test_export_and_compile(spec: str) -> None:
     """torch.export and torch.compile take the whole model as one graph, and change nothing."""
-    from archdsl.driver import load
-
     for compiled in load(spec)[:1]:
         model = build(compiled.model()).eval()
         dims = compiled.network.input.dims

@@ -8,6 +8,7 @@ import pytest
 import torch
 from support import GOLDEN, SPECS, check_against_torch, check_semantics, network_of, specs_in
 
+from archdsl.core.measure import measure
 from archdsl.driver import load
 
 FAMILIES = [
@@ -78,3 +79,12 @@ def test_values(spec: str) -> None:
     """The generated `forward` computes what an interpreter of the IR computes."""
     for compiled in load(spec):
         check_semantics(compiled)
+
+
+@pytest.mark.parametrize("spec", _inside(SPECS), ids=lambda s: Path(s).stem)
+def test_values_of_specs(spec: str) -> None:
+    """The same of every ready spec, by the smallest network in it, if that is small enough to run in float64."""
+    smallest = min(load(spec), key=lambda c: measure(c.network).macs)
+    cost = measure(smallest.network)
+    if cost.macs < 2e9 and cost.depth <= 170:
+        check_semantics(smallest)

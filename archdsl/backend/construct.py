@@ -122,8 +122,8 @@ class Constructor:
         if len(made) == 1:
             yield "*", Generator(made[0], (clause,))
         else:
-            group = Call("", tuple(("", m) for m in made))
-            yield "*", Generator("module", (clause, f"for module in {text(group)}"))
+            group = Call("for module in ", tuple(("", m) for m in made))
+            yield "*", Generator("module", (clause, group))
 
     # ---- attributes
 

@@ -30,7 +30,8 @@ class Generator:
     """`item for name in values`, as an argument of a call."""
 
     item: Expr
-    clauses: tuple[str, ...]
+    clauses: tuple[str | Call, ...]
+    """A call stands for `for name in (a, b)`."""
 
 
 Expr: TypeAlias = "str | Call | Generator"
@@ -51,7 +52,7 @@ def text(expr: Expr) -> str:
             inner = ", ".join(f"{prefix}{_argument(prefix, value, len(expr.args))}" for prefix, value in expr.args)
             return f"{expr.func}{expr.open}{inner}{expr.close}"
         case Generator():
-            return " ".join((text(expr.item), *expr.clauses))
+            return " ".join((text(expr.item), *(text(c) for c in expr.clauses)))
 
 
 def _argument(prefix: str, value: Expr, siblings: int) -> str:
@@ -101,7 +102,11 @@ def _generator(generator: Generator, indent: int, joined: int) -> list[str]:
     pad = " " * indent
     if len(f"{pad}{text(generator)}") <= WIDTH and joined > LONGEST:
         return [f"{pad}{text(generator)}"]
-    return [*_broken("", generator.item, "", indent), *(f"{pad}{c}" for c in generator.clauses)]
+    lines = _broken("", generator.item, "", indent)
+    for clause in generator.clauses:
+        fits = len(f"{pad}{text(clause)}") <= WIDTH
+        lines += [f"{pad}{text(clause)}"] if fits else _broken("", clause, "", indent)
+    return lines
 
 
 def _item(name: str, value: Expr, indent: int, siblings: int) -> list[str]:

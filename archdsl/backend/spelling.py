@@ -101,6 +101,8 @@ def _lrn(a: Texts) -> list[tuple[str, str, str]]:
 
 
 def _affine(a: Texts, x: tuple[Expr, ...]) -> Expr:
+    if (a["scale"], a["offset"]) == ("1", "0"):
+        return x[0]
     value = _atom(x[0])
     if a["scale"] == "-1":
         return f"{a['offset']} - {value}" if a["offset"] != "0" else f"-{value}"
