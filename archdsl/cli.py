@@ -222,6 +222,20 @@ def fmt(files: Sequence[str], only_check: bool) -> None:
         sys.exit(WRONG)
 
 
+@cli.command()
+@click.argument("runs", metavar="RUN_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Picture: .svg, .png or .pdf.")
+def plot(runs: Sequence[Path], output: Path) -> None:
+    """Draw error and loss of training runs; those of one spec are averaged."""
+    from archdsl.plot import PlotError, draw
+
+    try:
+        draw(runs, output)
+    except PlotError as problem:
+        click.echo(f"archdsl: {problem}", err=True)
+        sys.exit(WRONG)
+
+
 @cli.command("list")
 @click.option("--json", "as_json", is_flag=True, help="An array of objects, for scripts.")
 @_failing

@@ -1,6 +1,6 @@
 """The pipeline, top to bottom: text in, networks and generated files out.
 
-spec -> parse -> resolve -> elaborate -> verify -> lower -> emit
+spec -> parse -> resolve -> elaborate -> verify -> lower -> emit -> validate
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ MUTATIONS = {
     "a product for a sum": ("ResNet(20)", "out + identity", "out * identity"),
     "another loop": ("ResNet(20)", "range(2)", "range(3)"),
     "other padding": ("ResNet(20)", "self.width - self.in_channels", "self.width"),
-    "other pixels": ("ResNet(20)", "[:, :, ::2, ::2]", "[:, :, ::2, ::1]"),
+    "other pixels": ("ResNet(20)", ":: self.stride, :: self.stride]", ":: self.stride, ::1]"),
     "another pool": ("ResNet(18)", "F.max_pool2d(x, 3, stride=2, padding=1", "F.max_pool2d(x, 3, stride=2, padding=0"),
     "an input overwritten": (
         "WRN(16,2)",

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
+from archdsl.backend.channels import traced
 from archdsl.backend.construct import Callee, Constructor
 from archdsl.backend.forward import Forward, shape_comment
 from archdsl.backend.groups import Groups, Mismatch
@@ -96,7 +97,7 @@ class _Lowering:
 
     def _together(self, blocks: list[Block]) -> RegionPart:
         """The common form of instances. Raises Mismatch if they cannot be one class."""
-        region = self.merger.regions([b.body for b in blocks])
+        region = traced(self.merger.regions([b.body for b in blocks]), blocks)
         check_names(region)
         if blocks[0].style == "module":
             constructor = Constructor(Signature(blocks, region), self.callees)

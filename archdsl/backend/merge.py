@@ -47,6 +47,8 @@ class Slot:
     role: str
     passed: bool = False
     """An argument for another class, rather than a number of a layer."""
+    source: tuple[Slot, ...] = ()
+    """For channels of an input: the numbers whose sum they are, as `channels` finds them."""
 
     @property
     def constant(self) -> bool:

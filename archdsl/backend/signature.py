@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import combinations
 from typing import TypeAlias
 
 from archdsl.backend.groups import Mismatch
@@ -136,10 +137,23 @@ class Signature:
     def _number(self, slot: Slot) -> str:
         if slot.constant:
             return self._named(slot) or literal(slot.value)
+        if found := self._sourced(slot):
+            return found
         key = tuple((type(v).__name__, v) for v in slot.values)
         if key not in self._texts:
             self._texts[key] = self._find(slot.values, slot.role, slot.passed)
         return self._texts[key]
+
+    def _sourced(self, slot: Slot) -> str | None:
+        """Channels as what they come from: the width of the layer before, or the sum of what is joined."""
+        if not slot.source:
+            return None
+        rows = zip(*(s.values for s in slot.source), strict=True)
+        if any(v is not HOLE and (HOLE in r or v != sum(r)) for v, r in zip(slot.values, rows, strict=True)):
+            return None
+        fixed = [s.value for s in slot.source if s.constant]
+        texts = [self._number(s) for s in slot.source if not s.constant]
+        return " + ".join([*texts, *([str(sum(fixed))] if fixed else [])])  # type: ignore[arg-type]
 
     def _named(self, slot: Slot) -> str | None:
         """The parameter behind a number that only some instances have, where these happen to agree in it."""
@@ -173,7 +187,16 @@ class Signature:
         for name, column in self._lets.items():
             if _matches(values, column):
                 return self._choose(name, column)
-        return self._pair(values, passed) or self._invent(role, values)
+        return self._pair(values, passed) or self._sum(values) or self._invent(role, values)
+
+    def _sum(self, values: Values) -> str | None:
+        """A number as the sum of two parameters of the definition."""
+        names = [n for n, c in self._known.items() if n != self._channels and _is_int(c)]
+        for a, b in combinations(names, 2):
+            sums = tuple(x + y for x, y in zip(self._known[a], self._known[b], strict=True))  # type: ignore[operator]
+            if len(set(sums)) > 1 and _matches(values, sums):
+                return f"{self._choose(a, self._known[a])} + {self._choose(b, self._known[b])}"
+        return None
 
     def _pair(self, values: Values, passed: bool) -> str | None:
         """A size by rows and columns, where what differs of it is a parameter: `(1, size)`."""

@@ -231,6 +231,10 @@ class Flows(Loops):
                 return self._anonymous(expr, expr.body, tensor, scope, label)
             case syntax.Group():
                 return self._anonymous(expr, expr.body, tensor, scope, label)
+            case syntax.Join() | syntax.Loop():
+                problem = f"a label names a module, and this is a `{expr.body.span.text.split()[0]}`"
+                help = f"put it into braces, as in `{expr.label.span.text} {{ ... }}`"
+                raise error("bad-label", expr.body.span, problem=problem, help=help)
             case _:
                 value = self.eval(expr.body, scope)
                 if not isinstance(value, Template):
