@@ -8,7 +8,8 @@ from typing import Any
 from archdsl.driver import load
 from archdsl.frontend import syntax
 from archdsl.frontend.formatter import format_expression, format_on
-from archdsl.frontend.resolve import Library, library_index
+from archdsl.frontend.resolve import Library, expressions_of, library_index
+from archdsl.frontend.statements import mentions
 
 CONVENTION = "multiply-adds of convolutions and linear layers, one image"
 
@@ -59,7 +60,7 @@ def families() -> list[dict[str, Any]]:
     for name, path in library_index().items():
         module = library.load(path, library=True)
         definition = module.names[name][0]
-        if isinstance(definition, syntax.Net):
+        if isinstance(definition, syntax.Net) and not _is_part(definition, module.file):
             rows.append(
                 {
                     "name": name,
@@ -71,6 +72,12 @@ def families() -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _is_part(definition: syntax.Net, file: syntax.File) -> bool:
+    """Whether a family is there for another of its file, which chooses between several."""
+    others = [item for item in file.items if isinstance(item, syntax.Net) and item is not definition]
+    return any(mentions(e, definition.name) for net in others for s in net.body for e in expressions_of(s))
 
 
 def families_text(rows: Sequence[dict[str, Any]]) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support import GOLDEN, formatted, nonempty, ruff_clean
+from support import GOLDEN, SPECS, formatted, nonempty, ruff_clean, specs_in
 
 from archdsl.driver import load
 
@@ -24,10 +24,23 @@ def test_printed(spec: Path, golden: Compare, monkeypatch: pytest.MonkeyPatch) -
         golden(one.model(), GOLDEN / f"{name}.py")
 
 
+@pytest.mark.parametrize("spec", specs_in(SPECS), ids=lambda p: p.stem)
+def test_library(spec: Path, golden: Compare, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The structure of every family, layer by layer: of each ready spec the network that is told most shortly.
+
+    Counts alone do not tell a mean from a maximum, or one rate of dropout from another.
+    """
+    monkeypatch.chdir(SPECS)
+    texts = [one.ir() for one in load(str(spec.relative_to(SPECS)))]
+    golden(min(texts, key=len), GOLDEN / "library" / f"{spec.stem}.ir")
+
+
 def test_nothing_is_left_over() -> None:
     """Every printed file belongs to a spec."""
     for found in nonempty([*GOLDEN.glob("*.ir"), *GOLDEN.glob("*.py")]):
         assert (GOLDEN / f"{found.name.split('.')[0]}.arch").is_file(), f"{found.name} has no spec"
+    stems = {path.stem for path in specs_in(SPECS)}
+    assert {path.stem for path in (GOLDEN / "library").iterdir()} == stems
 
 
 @pytest.mark.parametrize("spec", nonempty(GOLDEN.rglob("*.arch")), ids=lambda p: p.stem)

@@ -101,9 +101,24 @@ def counted() -> dict[str, dict[str, Any]]:
     return {row["spec"]: row for row in found} | {row["name"]: row for row in found[len(specs) + len(alternatives) :]}
 
 
-def test_all_rows_of_the_four_families_are_here() -> None:
-    others = [row["network"] for row in published() if row not in ROWS]
-    assert len(ROWS) == 64 and all("densenet" in other.lower() or other == "swapout" for other in others)
+OTHERS = [row for row in published() if row not in ROWS]
+
+
+@pytest.mark.parametrize("row", OTHERS, ids=lambda r: f"{r['network']}-{r['depth']}-{r['k']}")
+def test_published_of_other_families(row: Row) -> None:
+    """DenseNet, where the column k is the growth rate, and Swapout."""
+    if row["network"] == "swapout":
+        spec = f"Swapout({row['depth']}, {row['w']})"
+    else:
+        bc = ", bc=true" if row["network"].endswith("-BC") else ""
+        spec = f"DenseNet({row['depth']}, {row['k']}{bc})"
+    (found,) = params(spec)
+    assert found["params"] == int(row["computed_params"])
+
+
+def test_all_rows_are_here() -> None:
+    assert len(ROWS) == 64
+    assert all("densenet" in row["network"].lower() or row["network"] == "swapout" for row in OTHERS)
     assert [row["depth"] for row in ROWS if not is_legal(row)] == ["24", "30"]
 
 

@@ -402,6 +402,8 @@ def _nests(node: Node, kinds: frozenset[str], user: Node | None) -> bool:
     if isinstance(user.op, Choice | Repeat | Output) or isinstance(node.op, Choice | Output):
         return False
     kind = _kind(user)
+    if kind == "add" and kinds <= {"multiply", "affine"} and _kind(node) == "multiply":
+        return True
     if kind in _JOINS:
         return len(kinds) == 1 and not kinds & (_JOINS | _ALONE - {"block"})
     return kind not in _ALONE and kind not in kinds and not kinds & _ALONE

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from archdsl.base.diagnostics import ArchError, error
@@ -108,7 +108,10 @@ class Elaborator(Flows):
             settings = tuple((s, outside) for t in net.body if isinstance(t, syntax.Train) for s in t.settings)
             if isinstance(value, Template) and isinstance(value.callee, Net):
                 inner = self._net(value, home, shape, classes, _result_span(net), name, depth + 1)
-                return Root(inner.block, (*inner.settings, *settings), net.doc or inner.doc)
+                # What another file says of its network need not hold of this family.
+                lent = value.callee.span.source is not net.span.source and net.doc
+                block = replace(inner.block, doc=net.doc) if lent else inner.block
+                return Root(block, (*inner.settings, *settings), net.doc or inner.doc)
             if value is None:
                 raise error("no-result", net.name_span, name=net.name)
             output = self._tensor(value, scope, _result_span(net))
