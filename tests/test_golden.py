@@ -32,14 +32,14 @@ def test_library(spec: Path, golden: Compare, monkeypatch: pytest.MonkeyPatch) -
     """
     monkeypatch.chdir(SPECS)
     texts = [one.ir() for one in load(str(spec.relative_to(SPECS)))]
-    golden(min(texts, key=len), GOLDEN / "library" / f"{spec.stem}.ir")
+    golden(min(texts, key=len), GOLDEN / "library" / f"{spec.parent.name}_{spec.stem}.ir")
 
 
 def test_nothing_is_left_over() -> None:
     """Every printed file belongs to a spec."""
     for found in nonempty([*GOLDEN.glob("*.ir"), *GOLDEN.glob("*.py")]):
         assert (GOLDEN / f"{found.name.split('.')[0]}.arch").is_file(), f"{found.name} has no spec"
-    stems = {path.stem for path in specs_in(SPECS)}
+    stems = {f"{path.parent.name}_{path.stem}" for path in specs_in(SPECS)}
     assert {path.stem for path in (GOLDEN / "library").iterdir()} == stems
 
 
