@@ -200,6 +200,17 @@ def test_masks_keep_as_much_as_they_should(swapout: nn.Module) -> None:
         assert torch.equal(mask.eval()(x), mask.keep * x)  # the expectation, exactly
 
 
+def test_stochastic_inference_draws_masks(swapout: nn.Module) -> None:
+    """With `stochastic`, evaluation draws too; the mean of many draws is the expectation (section 3)."""
+    mask = _part(list(_blocks(swapout))[-1], "mask1").eval()
+    x = torch.ones(200_000)
+    mask.stochastic = True
+    drawn = mask(x)
+    mask.stochastic = False
+    assert set(drawn.unique().tolist()) == {0.0, 1.0}
+    _close(drawn.mean().item(), mask.keep, x.numel())
+
+
 def test_the_two_masks_of_a_block_are_independent(swapout: nn.Module) -> None:
     torch.manual_seed(2)
     block = list(_blocks(swapout))[-1]
