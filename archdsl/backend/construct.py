@@ -200,7 +200,7 @@ class Constructor:
                     pass
 
     def _loop(self, part: LoopPart, root: RegionPart, out: list[str], done: set[str], indent: int) -> None:
-        named = [p for _, p in _flat(part.body) if isinstance(p, ApplyPart) and p.label and p.label.style == "index"]
+        named = [p for p in part.body.parts if isinstance(p, ApplyPart) and p.label and p.label.style == "index"]
         if named:
             index = "i"
             out.append(f"{' ' * indent}for {index} in range({self.signature.expression(part.count)}):")
@@ -280,10 +280,6 @@ def _unwrapped(arm: RegionPart | None) -> RegionPart | None:
             break
         arm = part.arms[0 if part.taken.value else 1]
     return arm
-
-
-def _flat(region: RegionPart) -> Iterator[tuple[int, Part]]:
-    yield from enumerate(region.parts, 1)
 
 
 def _uses_index(region: RegionPart) -> bool:

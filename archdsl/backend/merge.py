@@ -15,7 +15,7 @@ from typing import Any, Literal, TypeAlias
 from archdsl.backend.groups import Groups, Mismatch
 from archdsl.base.exhaustive import assert_never
 from archdsl.core.ir import Apply, Block, Head, Label, Layer, Loop, Ref, Region, Run, Select, Step
-from archdsl.core.primitives import pair
+from archdsl.core.primitives import pair, same_padding
 from archdsl.core.types import Scalar, Shape
 
 UNROLL = 4
@@ -324,13 +324,7 @@ def _is_same(args: dict[str, Term]) -> bool:
     if padding.constant or not any(isinstance(k, tuple) for k in kernel.values):
         return False
     rows = zip(kernel.values, padding.values, stride.values, dilation.values, strict=True)
-    return all(s == 1 and pair(p) == _same_padding(pair(k), pair(d)) for k, p, s, d in rows if not isinstance(k, Hole))
-
-
-def _same_padding(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int] | None:
-    """The padding on either side that keeps the resolution; None where the sides would differ."""
-    both = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
-    return None if any(b % 2 for b in both) else (both[0] // 2, both[1] // 2)
+    return all(s == 1 and pair(p) == same_padding(k, d) for k, p, s, d in rows if not isinstance(k, Hole))
 
 
 def _check_loop_body(body: RegionPart) -> None:

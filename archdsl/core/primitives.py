@@ -106,6 +106,12 @@ def _conv_output(args: Args, shapes: Shapes) -> Shape:
     return Shape((args["width"], *_window("convolution", args, shape)))
 
 
+def same_padding(kernel: Any, dilation: Any) -> tuple[int, int] | None:
+    """The padding by which a convolution of stride 1 keeps its resolution; None if its two sides would differ."""
+    both = [d * (k - 1) for k, d in zip(pair(kernel), pair(dilation), strict=True)]
+    return None if any(b % 2 for b in both) else (both[0] // 2, both[1] // 2)
+
+
 def _same_padding(args: dict[str, Any]) -> None:
     """Padding that keeps the resolution at stride 1, where the kernel is odd."""
     if args["padding"] is None:
