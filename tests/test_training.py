@@ -107,6 +107,10 @@ def test_told_to_stop(script: Path, whole: Path, tmp_path: Path, number: int) ->
     assert status in (128 + number, 0)
     succeed(sys.executable, script, "--run-dir", tmp_path, EVERY, "--resume")
     assert_same(tmp_path, whole)
+    # A run that cannot have ended by itself.
+    status = disturb([sys.executable, script, "--run-dir", tmp_path / "long", "--epochs=9999"], number, 0.3)
+    assert status == 128 + number
+    assert checkpoint(tmp_path / "long")["epoch"] < 9999
 
 
 def test_two_processes_go_on(script: Path, tmp_path: Path) -> None:
