@@ -10,6 +10,7 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,16 +115,21 @@ def test_told_to_stop(script: Path, whole: Path, tmp_path: Path, number: int) ->
 
 
 def test_two_processes_go_on(script: Path, tmp_path: Path) -> None:
-    """A run of two processes that is stopped amid an epoch goes on exactly."""
-    for folder in ("whole", "parts"):
-        (tmp_path / folder).mkdir()
-    succeed(*TORCHRUN, script, "--run-dir", tmp_path / "whole", EVERY)
-    command = [*TORCHRUN, script, "--run-dir", tmp_path / "parts", EVERY, "--resume"]
-    disturb([str(c) for c in command], signal.SIGKILL, 0.3)
-    subprocess.run(["pkill", "-9", "-f", str(tmp_path / "parts")], check=False)
-    succeed(*command)
-    assert_same(tmp_path / "parts", tmp_path / "whole")
-    assert not any(name.startswith(("module.", "_orig_mod.")) for name in checkpoint(tmp_path / "whole")["model"])
+    """A run of two processes, killed after its first checkpoint, goes on exactly."""
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    options = (EVERY, "--epochs=40")
+    succeed(*TORCHRUN, script, "--run-dir", whole, *options)
+    command = [str(c) for c in (*TORCHRUN, script, "--run-dir", parts, *options)]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    while not (parts / "checkpoint.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    subprocess.run(["pkill", "-9", "-f", str(parts)], check=False)
+    process.wait()
+    assert checkpoint(parts)["epoch"] < 40
+    succeed(*command, "--resume")
+    assert_same(parts, whole)
+    assert not any(name.startswith(("module.", "_orig_mod.")) for name in checkpoint(whole)["model"])
 
 
 GRADIENTS = """
@@ -287,6 +293,8 @@ def test_a_loss_that_is_not_finite(tmp_path: Path) -> None:
     [
         (("--device=nothing",), 1, "cannot use --device nothing"),
         (("--epochs=0",), 2, "at least 1"),
+        (("--seed=-1",), 2, "2**32"),
+        ((f"--seed={2**64}",), 2, "2**32"),
         (("--epochs=many",), 2, "invalid int value: 'many'"),
         (("--precission=fp32",), 2, "unrecognized arguments"),
         (("--run-dir=train.py",), 1, "cannot use --run-dir"),

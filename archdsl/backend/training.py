@@ -56,7 +56,7 @@ class TrainView:
     milestones: str
     gamma: str
     momentum: str
-    nesterov: str
+    nesterov: bool
     weight_decay: str
     optimizer: str
     schedule: str
@@ -123,7 +123,7 @@ def train_view(network: Network, title: str, provenance: tuple[str, ...]) -> Tra
         spec=python_string(network.spec),
         spec_hash=network.source_hash,
         parameters=f"{measure(network).params:_}",
-        nesterov=literal(recipe["nesterov"] is True and recipe["momentum"] != 0),
+        nesterov=recipe["nesterov"] is True and recipe["momentum"] != 0,
         optimizer=str(recipe["optimizer"]),
         schedule=str(recipe["schedule"]),
         warmup=int(str(recipe["warmup"])),
@@ -139,7 +139,7 @@ def train_view(network: Network, title: str, provenance: tuple[str, ...]) -> Tra
         augment_title=f"{words[:1].upper()}{words[1:]}, drawn for each image.",
         data=network.data or "",
         data_type="Data" if folder else "list[Tensor]",
-        count="len(data[0].dataset)" if folder else "len(data[0])",
+        count="len(data[0].dataset.images)" if folder else "len(data[0])",
         folder=folder,
         classes=network.classes,
         channels=network.input.channels,
