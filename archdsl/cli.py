@@ -85,24 +85,28 @@ def cli() -> None:
 _specs = click.argument("specs", metavar="SPEC...", nargs=-1, required=True)
 
 
+_place = click.option("--place", metavar="HOW", help="Where parallel functions run: fused, split:N or mesh:N.")
+
+
 @cli.command("compile")
 @_specs
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder for model.py and train.py.")
 @click.option("--emit", type=click.Choice(["syntax", "ir", "model", "train"]), help="Print one stage instead.")
 @click.option("--force", is_flag=True, help="Overwrite files that were edited.")
+@_place
 @_failing
-def compile_(specs: Sequence[str], output: Path | None, emit: str | None, force: bool) -> None:
+def compile_(specs: Sequence[str], output: Path | None, emit: str | None, force: bool, place: str | None) -> None:
     """Write model.py and train.py for each network."""
     if (output is None) == (emit is None):
         raise click.UsageError("give either -o DIR or --emit STAGE")
     if emit:
-        click.echo("\n".join(_emit(spec, emit) for spec in specs), nl=False)
+        click.echo("\n".join(_emit(spec, emit, place) for spec in specs), nl=False)
         return
     from archdsl.backend.training import trainable
     from archdsl.driver import load
     from archdsl.files import write_all
 
-    compiled = [c for spec in specs for c in load(spec)]
+    compiled = [c for spec in specs for c in load(spec, place)]
     for one in compiled:
         one.check()
     _distinct([c.network.name for c in compiled])
@@ -119,6 +123,9 @@ def compile_(specs: Sequence[str], output: Path | None, emit: str | None, force:
     write_all(files, force)
     for path in files:
         click.echo(str(path))
+    for one in compiled:
+        for note in one.unplaced():
+            click.echo(f"note: {note}", err=True)
     for name in untrained:
         click.echo(f"note: {name} has no classes to train for, so it has no train.py", err=True)
 
@@ -129,7 +136,7 @@ def _distinct(names: Sequence[str]) -> None:
         raise click.UsageError(f"two networks are named {twice}, and would be written to one folder")
 
 
-def _emit(spec: str, stage: str) -> str:
+def _emit(spec: str, stage: str, place: str | None) -> str:
     from archdsl.driver import load, open_spec
 
     if stage == "syntax":
@@ -137,7 +144,7 @@ def _emit(spec: str, stage: str) -> str:
         from archdsl.frontend.parser import parse
 
         return dump(parse(open_spec(spec)[0]))
-    compiled = load(spec)
+    compiled = load(spec, place)
     if len(compiled) > 1:
         raise click.UsageError(f"{spec} has several networks; --emit prints one")
     one = compiled[0]

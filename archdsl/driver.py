@@ -8,14 +8,16 @@ from __future__ import annotations
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from archdsl.base.source import Source
 from archdsl.core.ir import Network
 from archdsl.core.measure import Measure
+from archdsl.core.placement import place, sums
 from archdsl.core.verify import verify
 from archdsl.frontend.networks import Elaborated, elaborate
+from archdsl.frontend.places import misplaced, parse_placement
 from archdsl.frontend.resolve import read
 
 COMMAND_LINE = "<command line>"
@@ -38,10 +40,18 @@ class Compiled:
         """The measure of the network. Raises ArchError if an `expect` fails."""
         return self.elaborated.check()
 
+    def unplaced(self) -> list[str]:
+        """The parallel sums that its placement does not apply to, and why."""
+        placement = self.network.placement
+        found = sums(self.network, placement) if placement else []
+        return list(
+            dict.fromkeys(f"{placement} leaves a sum in {s.block.name}: {s.problem}" for s in found if s.problem)
+        )
+
     def ir(self) -> str:
         from archdsl.core.printer import print_network
 
-        return print_network(self.network)
+        return print_network(place(self.network))
 
     def model(self) -> str:
         """The text of model.py."""
@@ -56,14 +66,29 @@ class Compiled:
         return emit_train(self.network)
 
 
-def load(spec: str) -> list[Compiled]:
-    """The networks of a SPEC: a path to a .arch file, or an expression. Raises ArchError."""
+def load(spec: str, place: str | None = None) -> list[Compiled]:
+    """The networks of a SPEC: a path to a .arch file, or an expression.
+
+    `place` says where parallel functions run, as `split:2`; it wins over the spec. Raises ArchError.
+    """
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _DEPTH))
     source, folder, name = open_spec(spec)
-    compiled = [Compiled(e) for e in elaborate(source, folder, name)]
+    compiled = [Compiled(_placed(e, place)) for e in elaborate(source, folder, name)]
     for one in compiled:
         verify(one.network)
     return compiled
+
+
+def _placed(elaborated: Elaborated, place: str | None) -> Elaborated:
+    """With the placement that the command line asks for, which has been found to apply."""
+    network = elaborated.network
+    placement = parse_placement(place) if place else network.placement
+    if placement is None:
+        return elaborated
+    found = sums(network, placement)
+    if all(s.problem for s in found):
+        raise misplaced(network, placement, found)
+    return replace(elaborated, network=replace(network, placement=placement))
 
 
 def open_spec(spec: str) -> tuple[Source, Path | None, str]:

@@ -58,7 +58,7 @@ def _part(part: Part, level: int, known: dict[Ref, Channels]) -> tuple[Part, Cha
             return replace(part, module=replace(layer, args=args)), _after(layer, inputs)
         case ApplyPart(module=SequencePart(region=inner)):
             body, channels = _region(inner, 0, {Ref(0, 0): known[part.inputs[0]]})
-            return replace(part, module=SequencePart(body)), channels
+            return replace(part, module=replace(part.module, region=body)), channels
         case ApplyPart():
             return part, None
         case SelectPart():

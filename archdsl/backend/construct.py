@@ -39,14 +39,18 @@ class Callee:
 
     name: str
     parameters: tuple[Parameter, ...]
+    parallel: str = ""
+    """The class for several of them in parallel, if that is one of its own."""
 
 
 class Constructor:
     """Writes the modules of one class in terms of its signature."""
 
-    def __init__(self, signature: Signature, callees: dict[int, Callee]) -> None:
+    def __init__(self, signature: Signature, callees: dict[int, Callee], parallel: str) -> None:
         self.signature = signature
         self.callees = callees
+        self.parallel = parallel
+        """The class for modules in parallel, of which a callee may have one of its own."""
 
     # ---- one module
 
@@ -60,8 +64,22 @@ class Constructor:
                 return make({**texts, "inplace": "True"} if inplace else texts)
             case CallPart():
                 return self._call(module, index)
+            case SequencePart(style="parallel"):
+                made = tuple(self.items(module.region, index))
+                alone = len(made) == 1 and isinstance(made[0][1], Generator)
+                return call(self._parallel(module.region), made[0][1] if alone else Call("", made, "]", "["))
             case SequencePart():
                 return Call("nn.Sequential", tuple(self.items(module.region, index)))
+
+    def _parallel(self, region: RegionPart) -> str:
+        """The class of a list of modules in parallel."""
+        match region.parts:
+            case (LoopPart(body=RegionPart(parts=(ApplyPart(module=CallPart(group=group)),))),):
+                return self.callees[group].parallel or self.parallel
+            case (UnrolledPart(parts=((RegionPart(parts=(ApplyPart(module=CallPart(group=group)),)), _), *_)),):
+                return self.callees[group].parallel or self.parallel
+            case _:
+                return self.parallel
 
     def texts(self, args: tuple[tuple[str, Term], ...], index: str, kind: str) -> dict[str, str]:
         reads_channels = kind in ("Conv", "BatchNorm", "Linear", "PadChannels")

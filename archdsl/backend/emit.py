@@ -14,8 +14,9 @@ from archdsl.backend.training import train_view
 from archdsl.backend.validate import Unfaithful, validate
 from archdsl.base.signing import UNSIGNED, signed
 from archdsl.base.version import __version__
-from archdsl.core.ir import Network, Origin
+from archdsl.core.ir import Layer, Network, Origin, applications, blocks_of
 from archdsl.core.measure import measure
+from archdsl.core.placement import place
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -28,6 +29,7 @@ class ModelView:
     title: str
     provenance: tuple[str, ...]
     uses_functional: bool
+    imports: tuple[str, ...]
     convolutions: bool
     linear: bool
     starts: tuple[tuple[str, str, str], ...]
@@ -35,6 +37,8 @@ class ModelView:
     definitions: tuple[tuple[str, ...], ...]
     network: str
     input: str
+    placement: str
+    devices: int
 
 
 @cache
@@ -53,10 +57,11 @@ def environment() -> Environment:
 
 
 def emit_model(network: Network) -> str:
-    """The text of model.py, which has been found to say what the IR says.
+    """The text of model.py, which has been found to say what the IR says; `network.placement` says where it runs.
 
     Where it does not, the definitions at fault are written with more care; Unfaithful is raised if that does not help.
     """
+    network = place(network)
     care: dict[Origin, Care] = {}
     while True:
         try:
@@ -88,12 +93,48 @@ def emit_train(network: Network) -> str:
 def model_view(network: Network, module: Module) -> ModelView:
     definitions = tuple(tuple(_definition(d)) for d in module.definitions)
     lines = [line for d in definitions for line in d]
-    used, convolutions, linear = (any(word in line for line in lines) for word in ("F.", "nn.Conv2d(", "nn.Linear("))
+    convolutions, linear = (any(word in line for line in lines) for word in ("nn.Conv2d(", "nn.Linear("))
+    support = tuple(_support(name, network) for name in module.support)
+    return ModelView(
+        title=title(network),
+        provenance=provenance(network),
+        uses_functional=any("F." in line for line in (*lines, *support)),
+        imports=_imports(support),
+        convolutions=convolutions,
+        linear=linear,
+        starts=module.starts,
+        support=support,
+        definitions=definitions,
+        network=module.network,
+        input=", ".join(str(d) for d in network.input.dims),
+        placement=network.placement.kind if network.placement else "",
+        devices=network.placement.devices if network.placement else 1,
+    )
+
+
+def _support(name: str, network: Network) -> str:
+    """The text of a class or function of templates/support/."""
     folder = resources.folder("templates") / "support"
-    support = tuple((folder / f"{name}.py").read_text(encoding="utf-8").rstrip() for name in module.support)
-    shape = ", ".join(str(d) for d in network.input.dims)
-    head = (title(network), provenance(network))
-    return ModelView(*head, used, convolutions, linear, module.starts, support, definitions, module.network, shape)
+    if (folder / f"{name}.py").exists():
+        return (folder / f"{name}.py").read_text(encoding="utf-8").rstrip()
+    kinds = {
+        a.module.kind for b in blocks_of(network.root) for a in applications(b.body) if isinstance(a.module, Layer)
+    }
+    return environment().get_template(f"support/{name}.py.j2").render(random=bool(kinds & _RANDOM)).rstrip()
+
+
+_RANDOM = frozenset({"Dropout", "Survival", "Mask", "DropPath"})
+"""Layers that draw numbers in training."""
+
+_ABSTRACT = ("Iterator", "Sequence")
+
+
+def _imports(support: tuple[str, ...]) -> tuple[str, ...]:
+    """The lines that import what templates/support/ uses beside torch."""
+    text = "\n".join(support)
+    abstract = ", ".join(name for name in _ABSTRACT if f"{name}[" in text)
+    lines = [f"from collections.abc import {abstract}"] if abstract else []
+    return tuple([*lines, "from typing import Any"] if "Any" in text else lines)
 
 
 def title(network: Network, before: int = 0) -> str:
@@ -148,11 +189,12 @@ def safe(text: str) -> str:
 def _definition(definition: Class | Function) -> list[str]:
     match definition:
         case Class():
-            head = [f"class {definition.name}(nn.Module):", *_doc(definition.doc, 4)]
-            init = [*definition.signature, "        super().__init__()", *definition.init]
+            head = [f"class {definition.name}({definition.base}):", *_doc(definition.doc, 4)]
+            init = [*definition.signature, "        super().__init__()", *definition.init, ""]
+            init = init if definition.signature else []
             forward = f"    def forward(self, x: Tensor) -> {definition.returns}:{definition.forward_comment}"
             blank = [""] if definition.doc else []
-            return [*head, *blank, *init, "", forward, *definition.forward]
+            return [*head, *blank, *init, forward, *definition.forward]
         case Function():
             return [*definition.signature, *_doc(definition.doc, 4), *definition.body]
 

@@ -30,6 +30,7 @@ class Module:
 
     target: str
     kind: str
+    layer: LayerPart | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ class Flattener:
         if part.label is None:
             assert layer, "a block without a name"
             return Operation(layer.kind, layer)
-        return Module(self._target(part.label, targets), layer.kind if layer else "block")
+        return Module(self._target(part.label, targets), layer.kind if layer else "block", layer)
 
     def _target(self, label: Label, targets: dict[str, str]) -> str:
         if label.stem in targets:

@@ -39,6 +39,8 @@ class _Plan:
 class Forward:
     """Writes one `forward`. `stored` collects the parameters that it reads, which `__init__` must keep."""
 
+    alone = _ALONE
+
     def __init__(self, constructor: Constructor, region: RegionPart, comments: bool) -> None:
         self.constructor = constructor
         self.comments = comments
@@ -74,7 +76,7 @@ class Forward:
 
     def _body(self, flat: Flat, fixed: frozenset[str], indent: int) -> tuple[list[str], Expr]:
         """The statements of a body and the expression of its result; the variables in `fixed` keep their values."""
-        plan = _plan(flat)
+        plan = _plan(flat, self.alone)
         lines: list[str] = []
         for position, node in enumerate(flat.nodes):
             if isinstance(node.op, Repeat) and node.id in plan.nested:
@@ -344,7 +346,7 @@ def _is_chain_of_ifs(lines: list[str], indent: int) -> bool:
     return bool(outer) and outer[0].startswith("if ") and all(o.startswith(("elif ", "else:", ")")) for o in outer[1:])
 
 
-def _plan(flat: Flat) -> _Plan:
+def _plan(flat: Flat, alone: frozenset[str]) -> _Plan:
     """Which values nest, and until where each is needed."""
     position = {n.id: i for i, n in enumerate(flat.nodes)}
     users: dict[int, list[int]] = {}
@@ -370,7 +372,7 @@ def _plan(flat: Flat) -> _Plan:
             if node.op.part.kind == "sum" and additions and not already:
                 nested.add(node.id)
                 written_at[i] = mine[0]
-        elif mine[0] == i + 1 and _nests(node, kinds[node.id], user):
+        elif mine[0] == i + 1 and _nests(node, kinds[node.id], user, alone):
             nested.add(node.id)
             written_at[i] = mine[0]
 
@@ -395,8 +397,8 @@ def _kind(node: Node) -> str:
             return "output"
 
 
-def _nests(node: Node, kinds: frozenset[str], user: Node | None) -> bool:
-    """Whether an expression may stand inside that of its user (None: the `return`)."""
+def _nests(node: Node, kinds: frozenset[str], user: Node | None, alone: frozenset[str]) -> bool:
+    """Whether an expression may stand inside that of its user (None: the `return`); not if it is one of `alone`."""
     if user is None:
         return not isinstance(node.op, Choice | Repeat)
     if isinstance(user.op, Choice | Repeat | Output) or isinstance(node.op, Choice | Output):
@@ -405,8 +407,8 @@ def _nests(node: Node, kinds: frozenset[str], user: Node | None) -> bool:
     if kind == "add" and kinds <= {"multiply", "affine"} and _kind(node) == "multiply":
         return True
     if kind in _JOINS:
-        return len(kinds) == 1 and not kinds & (_JOINS | _ALONE - {"block"})
-    return kind not in _ALONE and kind not in kinds and not kinds & _ALONE
+        return len(kinds) == 1 and not kinds & (_JOINS | alone - {"block"})
+    return kind not in alone and kind not in kinds and not kinds & alone
 
 
 def shape_comment(shape: Shape) -> str:

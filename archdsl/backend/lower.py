@@ -9,13 +9,14 @@ from enum import IntEnum
 from archdsl.backend.channels import traced
 from archdsl.backend.construct import Callee, Constructor
 from archdsl.backend.forward import Forward, shape_comment
+from archdsl.backend.fuse import HELPERS, FusedForward
 from archdsl.backend.groups import Groups, Mismatch
 from archdsl.backend.merge import Merger, RegionPart, check_names
 from archdsl.backend.pymodel import Class, Function, call, signature_lines, statement
 from archdsl.backend.signature import Signature, bias_starts
 from archdsl.backend.spelling import SPELLINGS
 from archdsl.backend.validate import Unfaithful
-from archdsl.core.ir import Block, Layer, Network, Origin, applications, blocks_of
+from archdsl.core.ir import Block, Layer, Network, Origin, Placement, applications, blocks_of
 from archdsl.core.names import is_taken
 
 
@@ -57,8 +58,10 @@ class _Lowering:
         self.merger = Merger(self.groups)
         self.callees: dict[int, Callee] = {}
         self.definitions: list[Class | Function] = []
-        self.support = tuple(sorted(_support(self.blocks)))
-        self.taken: set[str] = set(self.support)
+        self.parallel = _PARALLEL[network.placement.kind] if network.placement else ""
+        self.functions = _functions(self.blocks)
+        self.support = _support(self.blocks) | ({self.parallel} if self.functions and self.parallel else set())
+        self.taken: set[str] = {*self.support, *_NAMES}
         self.starts: list[tuple[str, str, str]] = []
 
     def module(self) -> Module:
@@ -66,7 +69,7 @@ class _Lowering:
             if not self.groups.is_inline(blocks[0]):
                 self._define(blocks)
         network = self.callees[len(self.callees) - 1].name
-        return Module(tuple(self.definitions), self.support, tuple(self.starts), network)
+        return Module(tuple(self.definitions), tuple(sorted(self.support)), tuple(self.starts), network)
 
     def _define(self, blocks: list[Block]) -> None:
         """One class for all instances of a definition, or as few as can be."""
@@ -100,7 +103,7 @@ class _Lowering:
         region = traced(self.merger.regions([b.body for b in blocks]), blocks)
         check_names(region)
         if blocks[0].style == "module":
-            constructor = Constructor(Signature(blocks, region), self.callees)
+            constructor = Constructor(Signature(blocks, region), self.callees, self.parallel)
             Forward(constructor, region, comments=False).lines(blocks[0].input)
         return region
 
@@ -110,7 +113,7 @@ class _Lowering:
         signature = Signature(variants, region)
         parameters = signature.parameters()
         self.groups.add(number, variants, tuple(p.name for p in parameters), signature.arguments())
-        constructor = Constructor(signature, self.callees)
+        constructor = Constructor(signature, self.callees, self.parallel)
         declarations = tuple(p.declaration for p in parameters)
         first = variants[0]
         doc = tuple(first.doc.split("\n")) if first.doc else ()
@@ -122,7 +125,23 @@ class _Lowering:
             self.definitions.append(Function(name, doc, head, body))
         else:
             self.definitions.append(self._class(name, doc, variants, region, constructor, declarations))
-        self.callees[number] = Callee(name, parameters)
+        fused = ""
+        if self.network.placement == Placement("fused") and any(id(b) in self.functions for b in variants):
+            fused = self._fused(name, region, constructor, first)
+        self.callees[number] = Callee(name, parameters, fused)
+
+    def _fused(self, name: str, region: RegionPart, constructor: Constructor, first: Block) -> str:
+        """The class that computes several functions as one; its name."""
+        forward = FusedForward(constructor, region)
+        try:
+            lines = forward.lines(first.input)
+        except Mismatch as problem:
+            raise Unfaithful(first, "it cannot be fused") from problem
+        self.support |= forward.helpers
+        fused = self._unused(f"Fused{name}")
+        doc = f"The sum of several {name}s of one input, computed as one function of as many times the channels."
+        self.definitions.append(Class(fused, (doc,), (), (), tuple(lines), base="nn.ModuleList"))
+        return fused
 
     def _class(
         self,
@@ -166,12 +185,30 @@ class _Lowering:
         return [line for d in self.definitions for line in (d.init if isinstance(d, Class) else d.body)]
 
     def _name(self, block: Block) -> str:
-        base = block.name if block.style == "sequence" else _class_name(block.name)
+        return self._unused(block.name if block.style == "sequence" else _class_name(block.name))
+
+    def _unused(self, base: str) -> str:
+        """A name that nothing else has."""
         name, number = base, 2
         while name in self.taken or is_taken(name):
             name, number = f"{base}{number}", number + 1
         self.taken.add(name)
         return name
+
+
+_PARALLEL = {"fused": "", "split": "Split", "mesh": "Mesh"}
+"""The class of modules in parallel; fused ones have a class for each function."""
+
+_NAMES = frozenset(
+    {"Split", "Mesh", "Average", "Total", "buffers", *HELPERS.values(), "convolve_and_add", "add_shares"}
+)
+"""What templates/support/ defines beside classes of layers."""
+
+
+def _functions(blocks: Sequence[Block]) -> set[int]:
+    """The blocks (by id) that are applied in parallel."""
+    lists = [b for b in blocks if b.style == "parallel"]
+    return {id(a.module) for b in lists for a in applications(b.body)}
 
 
 def _support(blocks: Sequence[Block]) -> set[str]:
@@ -239,6 +276,5 @@ def _inline(blocks: Sequence[Block]) -> set[int]:
             if isinstance(step.module, Block):
                 uses[step.module.origin] = uses.get(step.module.origin, 0) + 1
     root = blocks[-1]
-    return {
-        id(b) for b in blocks if b.style == "sequence" and b is not root and (not b.named or uses.get(b.origin, 0) == 1)
-    }
+    lists = [b for b in blocks if b.style != "module" and b is not root]
+    return {id(b) for b in lists if not b.named or uses.get(b.origin, 0) == 1}

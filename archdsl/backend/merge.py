@@ -91,6 +91,7 @@ class SequencePart:
     """A numbered list without a definition: written where it stands."""
 
     region: RegionPart
+    style: Literal["module", "sequence", "parallel"] = "sequence"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +211,7 @@ class Merger:
         if self.groups.is_inline(first.module):
             if any(b.origin != first.module.origin for b in present):
                 raise Mismatch
-            return SequencePart(self.regions([b.body if b else None for b in blocks]))
+            return SequencePart(self.regions([b.body if b else None for b in blocks]), first.module.style)
         found = {self.groups.of(b) for b in present}
         if len(found) != 1:
             raise Mismatch
@@ -531,7 +532,7 @@ def map_terms(
             case LayerPart() | CallPart():
                 return replace(module, args=tuple((name, change(term)) for name, term in module.args))
             case SequencePart():
-                return SequencePart(of_region(module.region))
+                return replace(module, region=of_region(module.region))
 
     def of_part(part: Part) -> Part:
         match part:

@@ -132,6 +132,7 @@ class Class:
     forward: tuple[str, ...]
     forward_comment: str = ""
     returns: str = "Tensor"
+    base: str = "nn.Module"
 
 
 @dataclass(frozen=True, slots=True)

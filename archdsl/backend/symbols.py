@@ -124,6 +124,42 @@ class _Symbol:
         return SimpleNamespace(amax=amax)
 
 
+@dataclass(slots=True)
+class _Shares:
+    """Stands for a tensor that has a share of its channels for each of several functions."""
+
+    parts: list[_Symbol]
+
+    def __getitem__(self, index: object) -> _Shares:
+        return _Shares([part[index] for part in self.parts])
+
+
+def _shared(compute: Callable[..., _Symbol]) -> Callable[..., Any]:
+    """A function that treats channels alike, of shares too."""
+
+    def each(x: _Symbol | _Shares, *args: Any, **named: Any) -> _Symbol | _Shares:
+        if isinstance(x, _Shares):
+            return _Shares([compute(part, *args, **named) for part in x.parts])
+        return compute(x, *args, **named)
+
+    return each
+
+
+def _apply_each(modules: list[Callable[[_Symbol], _Symbol]], x: _Symbol | _Shares) -> _Shares:
+    parts = x.parts if isinstance(x, _Shares) else [x] * len(modules)
+    return _Shares([module(part) for module, part in zip(modules, parts, strict=True)])
+
+
+def _add_shares(x: _Shares, count: int) -> _Symbol:
+    assert len(x.parts) == count
+    return _Symbol(sum(part.value for part in x.parts) % PRIME)
+
+
+def _apply_and_add(modules: list[Callable[[_Symbol], _Symbol]], x: _Shares) -> _Symbol:
+    assert isinstance(x, _Shares)
+    return _add_shares(_apply_each(modules, x), len(modules))
+
+
 def _value(operand: object) -> int:
     return operand.value if isinstance(operand, _Symbol) else modular(operand)
 
@@ -221,11 +257,21 @@ class _Parts:
     def __init__(self, parts: Iterable[Any]) -> None:
         self.parts = list(parts)
 
+    def __len__(self) -> int:
+        return len(self.parts)
+
     def __iter__(self) -> Iterator[Any]:
         return iter(self.parts)
 
     def __getitem__(self, index: Any) -> Any:
         return self.parts[index]
+
+
+class _Parallel(_Parts):
+    """`Split`, `Mesh`, or a class that computes several functions as one: the sum of its parts."""
+
+    def __call__(self, x: _Symbol) -> _Symbol:
+        return _add_shares(_apply_each(self.parts, x), len(self))
 
 
 class _Sequential(_Parts):
@@ -302,7 +348,7 @@ def _pool(make: Callable[..., Any]) -> Callable[..., Any]:
 
 _NN = SimpleNamespace(
     Module=_Module,
-    ModuleList=_Parts,
+    ModuleList=_Parallel,
     Sequential=_Sequential,
     Conv2d=_layer("Conv", True, width=..., kernel=..., stride=1, padding=0, dilation=1, groups=1, bias=True),
     BatchNorm2d=_layer("BatchNorm", True, eps=1e-5),
@@ -321,22 +367,29 @@ _NN = SimpleNamespace(
 )
 
 _FUNCTIONAL = SimpleNamespace(
-    relu=_relu,
-    elu=_function("ELU", alpha=1.0),
+    relu=_shared(_relu),
+    elu=_shared(_function("ELU", alpha=1.0)),
     local_response_norm=_function("LocalResponseNorm", **_LRN),
-    max_pool2d=_pool(_function("MaxPool", **_POOL, ceil=False)),
-    avg_pool2d=_pool(_function("AvgPool", **_POOL, ceil=False)),
+    max_pool2d=_shared(_pool(_function("MaxPool", **_POOL, ceil=False))),
+    avg_pool2d=_shared(_pool(_function("AvgPool", **_POOL, ceil=False))),
     adaptive_avg_pool2d=_function("AdaptiveAvgPool", size=...),
     pad=_padded,
 )
 
-_TORCH = SimpleNamespace(sigmoid=_function("Sigmoid"), tanh=_function("Tanh"), cat=_cat, stack=_stack)
+_TORCH = SimpleNamespace(sigmoid=_shared(_function("Sigmoid")), tanh=_shared(_function("Tanh")), cat=_cat, stack=_stack)
 
 _SUPPORT: dict[str, Callable[..., object]] = {
     "Survival": _layer("Survival", p=...),
     "Mask": _layer("Mask", keep=...),
     "DropPath": _layer("DropPath", drop_path=..., one_column=0),
     "draw_column": lambda network, columns, device: None,
+    "Split": _Parallel,
+    "Mesh": _Parallel,
+    "convolve_each": _apply_each,
+    "normalise_each": _apply_each,
+    "drop_each": _apply_each,
+    "convolve_and_add": _apply_and_add,
+    "add_shares": _add_shares,
 }
 
 
@@ -368,7 +421,8 @@ class Program:
         names: dict[str, Any] = {"__name__": "model", "nn": _NN, "F": _FUNCTIONAL, "torch": _TORCH, **_SUPPORT}
         names |= {"init_weights": None, "__builtins__": {**allowed, "__build_class__": __build_class__}}
         exec(code, names)
-        self._classes = {n.name: names[n.name] for n in own if isinstance(n, ast.ClassDef)}
+        classes = {n.name: names[n.name] for n in own if isinstance(n, ast.ClassDef)}
+        self._classes = {name: c for name, c in classes.items() if issubclass(c, _Module)}
         names |= {name: _constructor(name) for name in self._classes}
         self._starts = starts
 
@@ -378,12 +432,29 @@ class Program:
         made: dict[str, Making | Instance] = {}
         for name, child in module.modules_by_name.items():
             made.update(_named(child, name))
+            if hasattr(child, "forward"):
+                self._check_fused(child)
         outputs = module.forward(_Symbol(INPUT))
         output, *heads = outputs if isinstance(outputs, tuple) else (outputs,)
         object.__setattr__(module, "training", False)
         evaluated = module.forward(_Symbol(INPUT))
         starts = {attribute: exact(float(v)) for c, attribute, v in self._starts if c == instance.name}
         return _Found(made, starts, output.value, [h.value for h in heads], evaluated.value)
+
+    def _check_fused(self, functions: Any) -> None:
+        """Compare what a list of functions computes as one with the sum of what they compute."""
+        made = []
+        for i, child in enumerate(functions):
+            module = self._classes[child.instance.name](*child.instance.args, **dict(child.instance.named))
+            for name, inner in module.modules_by_name.items():
+                assert list(_named(inner, f"{i}.{name}"))
+            made.append(module)
+        for training in (True, False):
+            for module in made:
+                object.__setattr__(module, "training", training)
+            expected = sum(module.forward(_Symbol(INPUT)).value for module in made) % PRIME
+            found = type(functions)(made).forward(_Symbol(INPUT))
+            assert found.value == expected, f"{type(functions).__name__} computes something else"
 
 
 def _constructor(name: str) -> Callable[..., _Child]:

@@ -119,7 +119,7 @@ class _Walk:
         path = f"{prefix}{child_name(step.label, counters, shift)}" if step.label else ""
         module = step.module
         if isinstance(module, Block):
-            if module.style == "sequence":
+            if module.style != "module":
                 self.lists.add(module.origin)
                 return self.region(module.body, 0, {Ref(0, 0): inputs[0]}, f"{path}.", {}, 0)
             self.made[path] = module

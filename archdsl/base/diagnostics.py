@@ -70,6 +70,8 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "no-file": ("E0801", "cannot read {name}: {reason}"),
     "not-text": ("E0802", "{name} is not UTF-8 text"),
     "same-name": ("E0803", "two networks are named `{name}`"),
+    # placement
+    "bad-place": ("E0901", "{problem}"),
 }
 """Key -> code and sentence. The sentence stands alone: lower case, no full stop, names in backticks."""
 

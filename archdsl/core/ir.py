@@ -141,8 +141,9 @@ class Block:
     """A block with its arguments and its input shape. Compares by identity: equal blocks are one object."""
 
     name: str
-    style: Literal["module", "sequence"]
-    """A sequence is a numbered list of modules, each applied to the result of the one before."""
+    style: Literal["module", "sequence", "parallel"]
+    """A sequence is a numbered list of modules, each applied to the result of the one before; in a parallel one each
+    is applied to the input, and the results are added."""
     origin: Origin
     named: bool
     """False for `label: { ... }` and `label: [ ... ]`, which have no definition of their own."""
@@ -169,6 +170,19 @@ class Recipe:
 
 
 @dataclass(frozen=True, slots=True)
+class Placement:
+    """Where the functions of parallel sums run."""
+
+    kind: Literal["fused", "split", "mesh"]
+    """One device computes them as one function; one process divides them over devices; or processes share them."""
+    devices: int = 1
+    """The devices or processes that share the functions of one sum."""
+
+    def __str__(self) -> str:
+        return self.kind if self.kind == "fused" else f"{self.kind}:{self.devices}"
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """A whole network: the root block, and what the spec says of data and training."""
 
@@ -183,6 +197,7 @@ class Network:
     source_name: str = ""
     source_hash: str = ""
     doc: str = ""
+    placement: Placement | None = None
 
     @property
     def input(self) -> Shape:

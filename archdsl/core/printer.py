@@ -37,7 +37,7 @@ def _names(blocks: tuple[Block, ...]) -> dict[int, str]:
 
 def _block(block: Block, names: dict[int, str]) -> list[str]:
     args = ", ".join(f"{name}={_value(value)}" for name, value in block.scalars)
-    keyword = "block" if block.style == "module" else "sequence"
+    keyword = "block" if block.style == "module" else block.style
     head = f"{keyword} {names[id(block)]}({args}): {block.input} -> {block.output}"
     return [head, *_region(block.body, 0, names, 1)]
 

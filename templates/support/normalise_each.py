@@ -1,0 +1,18 @@
+def normalise_each(norms: Sequence[nn.BatchNorm2d], x: Tensor) -> Tensor:
+    """Batch normalisations of one input, or each of its own share of the channels."""
+    first = norms[0]
+    if x.shape[1] == first.num_features:
+        x = torch.cat([x] * len(norms), dim=1)
+    means = [norm.get_buffer("running_mean") for norm in norms]
+    variances = [norm.get_buffer("running_var") for norm in norms]
+    mean, variance = torch.cat(means), torch.cat(variances)
+    weight = torch.cat([norm.weight for norm in norms])
+    bias = torch.cat([norm.bias for norm in norms])
+    momentum = 0.0 if first.momentum is None else first.momentum
+    training = first.training
+    x = F.batch_norm(x, mean, variance, weight, bias, training, momentum, first.eps)
+    if training:  # every module keeps statistics of its own
+        torch._foreach_copy_(means, mean.chunk(len(norms)))
+        torch._foreach_copy_(variances, variance.chunk(len(norms)))
+        torch._foreach_add_([n.get_buffer("num_batches_tracked") for n in norms], 1)
+    return x
