@@ -175,3 +175,129 @@ def test_processes_compute_the_same_function(name: str, count: int, processes: i
     command = (sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
     done = succeed(*command, script, spec_of(name, tmp_path), Path(__file__).parent, str(count), tmp_path)
     assert done.startswith("equal")
+
+
+# ---- devices
+
+
+def moved(module: nn.Module, device: str) -> nn.Module:
+    """`Module.to` for tensors without data, which cannot be swapped."""
+    for each in module.modules():
+        for key, value in each.named_parameters(recurse=False):
+            setattr(each, key, nn.Parameter(torch.empty(value.shape, device=device)))
+        for key, value in each.named_buffers(recurse=False):
+            setattr(each, key, torch.empty(value.shape, dtype=value.dtype, device=device))
+    return module
+
+
+def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU: every tensor of the forward pass is on the device that it should be on."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 3)
+    monkeypatch.setattr(nn.Module, "to", moved)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = module_of(SPECS["multi_residual"], "split:3", ("cuda:0", "cuda:1", "cuda:2"))
+        where = {name: str(p.device) for name, p in model.named_parameters()}
+        assert {v for k, v in where.items() if ".functions." not in k} == {"cuda:0"}
+        for i, device in enumerate(("cuda:0", "cuda:0", "cuda:1", "cuda:2")):
+            assert {v for k, v in where.items() if f".functions.{i}." in k} == {device}
+        out = model(torch.randn(2, 3, 8, 8, device="cuda:0"))
+    assert str(out.device) == "cuda:0" and out.shape == (2, 10)
+
+
+def test_a_tensor_on_the_wrong_device_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail: a model that does not send its input is refused."""
+    text = load(SPECS["multi_residual"], "split:2")[0].model()
+    broken = text.replace("x.to(device, non_blocking=True) for", "x for")
+    assert broken != text
+    namespace: dict[str, Any] = {"__name__": "model"}
+    exec(compile(broken, "<broken>", "exec"), namespace)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(nn.Module, "to", moved)
+    with FakeTensorMode(allow_non_fake_inputs=True), pytest.raises(RuntimeError, match="device"):
+        namespace["build_model"]()(torch.randn(2, 3, 8, 8, device="cuda:0"))
+
+
+@pytest.mark.parametrize(
+    ("devices", "message"),
+    [
+        (("cpu",), "made for 2 devices, not 1"),
+        (("cpu", "cuda:99"), "cuda:99 does not exist: there are"),
+    ],
+)
+def test_wrong_devices(devices: tuple[str, ...], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        module_of(SPECS["multi_residual"], "split:2", devices)
+
+
+# ---- training
+
+
+def train(
+    folder: Path, place: str | None, *arguments: str | Path, processes: int = 1
+) -> subprocess.CompletedProcess[str]:
+    """Compile for a placement and run its train.py."""
+    made = folder / str(place).replace(":", "")
+    if not made.exists():
+        options = ("--place", place) if place else ()
+        succeed(sys.executable, "-m", "archdsl", "compile", "MultiResNet(8, k=2) on digits", *options, "-o", made)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}")
+    return run(sys.executable, *(torchrun if processes > 1 else ()), made / "train.py", *arguments, "--device=cpu")
+
+
+def test_a_run_moves_between_placements(tmp_path: Path) -> None:
+    """One run: an epoch on a mesh, one on the plain model, one split, one fused; then the mesh again."""
+    whole, moved = tmp_path / "whole", tmp_path / "moved"
+    assert train(tmp_path, None, "--run-dir", whole, "--epochs=5").returncode == 0
+    for epochs, (place, processes) in enumerate(
+        [("mesh:2", 2), (None, 1), ("split:2", 1), ("fused", 1), ("mesh:2", 2)], 1
+    ):
+        rest = ("--resume", f"--epochs={epochs}")
+        done = train(tmp_path, place, "--run-dir", moved, *rest, processes=processes)
+        assert done.returncode == 0, done.stderr
+        assert f"going on with epoch {epochs}" in done.stdout or epochs == 1
+    found, expected = (torch.load(folder / "checkpoint.pt", weights_only=True) for folder in (moved, whole))
+    assert list(found["model"]) == list(expected["model"]) and found["epoch"] == expected["epoch"] == 6
+    for key in ("optimizer", "processes"):
+        assert len(found[key]) == len(expected[key])
+
+
+def test_world_of_the_wrong_size(tmp_path: Path) -> None:
+    done = train(tmp_path, "mesh:2", "--run-dir", tmp_path / "run")
+    assert done.returncode == 1 and "1 processes are no groups of 2: torchrun --nproc-per-node 2" in done.stderr
+    assert "Traceback" not in done.stderr and not (tmp_path / "run").exists()
+
+
+# ---- the compiler
+
+
+@pytest.mark.parametrize(
+    ("spec", "place", "message"),
+    [
+        ("MultiResNet(8, k=4)", "split", "`split` needs a number of devices"),
+        ("MultiResNet(8, k=4)", "split:x", "`split:x` has no number of devices after the colon"),
+        ("MultiResNet(8, k=4)", "split:1", "`split` divides functions over 2 to 1,024 devices, not 1"),
+        ("MultiResNet(8, k=4)", "spilt:2", "`spilt` is no placement"),
+        ("MultiResNet(8, k=4)", "fused:2", "`fused` is for one device, and takes no number"),
+        ("MultiResNet(8, k=2)", "mesh:4", "`mesh:4` applies to nothing in multiresnet_8_k_2"),
+        ("WRN(16, 2)", "fused", "`fused` applies to nothing in wrn_16_2: it has no parallel sum"),
+        ("CrescendoNet([8])", "fused", "`fused` applies to nothing in crescendonet_8"),
+    ],
+)
+def test_what_cannot_be_placed(spec: str, place: str, message: str) -> None:
+    with pytest.raises(ArchError) as caught:
+        load(spec, place)
+    assert caught.value.diagnostics[0].message == message
+
+
+def test_the_plain_model_has_no_trace_of_placement() -> None:
+    text = load(SPECS["multi_residual"])[0].model() + load(SPECS["multi_residual"])[0].train()
+    words = ("Split", "Mesh", "Fused", '"cuda:1"', "DeviceMesh", "_each", "FUNCTIONS", "PARTS")
+    assert not any(word in text for word in words)
+
+
+def test_reasons_are_given() -> None:
+    """Of two sums, one can be fused."""
+    spec = GROUPED.replace("as i { deep[i]: Deep(8) }", "as i { deep[i]: Deep(if i == 0 then 8 else 8) -> ReLU }")
+    network = load(spec)[0].network
+    problems = [s.problem for s in sums(network, parse_placement("fused"))]
+    assert problems[0] is None and problems[1] and "not the elements of one list" in problems[1]

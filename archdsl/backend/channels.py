@@ -56,9 +56,9 @@ def _part(part: Part, level: int, known: dict[Ref, Channels]) -> tuple[Part, Cha
                 for name, term in layer.args
             )
             return replace(part, module=replace(layer, args=args)), _after(layer, inputs)
-        case ApplyPart(module=SequencePart(region=inner)):
-            body, channels = _region(inner, 0, {Ref(0, 0): known[part.inputs[0]]})
-            return replace(part, module=replace(part.module, region=body)), channels
+        case ApplyPart(module=SequencePart() as listed):
+            body, channels = _region(listed.region, 0, {Ref(0, 0): known[part.inputs[0]]})
+            return replace(part, module=replace(listed, region=body)), channels
         case ApplyPart():
             return part, None
         case SelectPart():

@@ -89,6 +89,8 @@ class TrainView:
     split_argument: str
     targets: str
     layout: str
+    place: str
+    devices: int
 
 
 def trainable(network: Network) -> bool:
@@ -152,6 +154,8 @@ def train_view(network: Network, title: str, provenance: tuple[str, ...]) -> Tra
         split_argument=sets.splits[2],
         targets=sets.targets,
         layout=sets.layout,
+        place=network.placement.kind if network.placement else "",
+        devices=network.placement.devices if network.placement else 1,
         **{name: literal(recipe[name]) for name in numbers},
         milestones=_epochs(recipe["milestones"]),
     )

@@ -197,21 +197,22 @@ def _stem(region: Region, level: int) -> str | None:
 
 def _lists(region: Region) -> tuple[str, ...]:
     """The list of each place in a body that makes an element of one; the runs of a loop are one place."""
-    places = []
+    places: list[str] = []
     for step in region.steps:
         match step:
             case Apply(label=Label(style="item", stem=stem)):
                 places.append(stem)
             case Loop():
-                places += dict.fromkeys(a.label.stem for r in step.runs for a in applications(r.region) if _item(a))
+                places += dict.fromkeys(_item(a) for r in step.runs for a in applications(r.region) if _item(a))
             case _:
                 for inner in regions_of(step):
                     places += _lists(inner)
     return tuple(places)
 
 
-def _item(step: Apply) -> bool:
-    return step.label is not None and step.label.style == "item"
+def _item(step: Apply) -> str:
+    """The list that a module is an element of, or nothing."""
+    return step.label.stem if step.label and step.label.style == "item" else ""
 
 
 def _loops(region: Region, level: int) -> Iterator[tuple[Loop, int]]:

@@ -8,4 +8,5 @@ def convolve_each(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor:
     weight = torch.cat([conv.weight for conv in convs])
     biases = [conv.bias for conv in convs if conv.bias is not None]
     bias = torch.cat(biases) if biases else None
-    return F.conv2d(x, weight, bias, first.stride, first.padding, first.dilation, groups)
+    stride, padding, dilation = first.stride, first.padding, first.dilation
+    return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
