@@ -163,16 +163,27 @@ def _emit(spec: str, stage: str, place: str | None) -> str:
 @cli.command()
 @_specs
 @click.option("--json", "as_json", is_flag=True, help="An array of objects, for scripts.")
+@_place
+@click.option("--batch", type=click.IntRange(1, 10**6), default=128, help="Images in a step, for --place [128].")
+@click.option("--machine", default="k80", metavar="NAME", help="For --place: k80, a100 or h100 [k80].")
 @_failing
-def params(specs: Sequence[str], as_json: bool) -> None:
-    """Count parameters, multiply-adds and depth, without running PyTorch."""
+def params(specs: Sequence[str], as_json: bool, place: str | None, batch: int, machine: str) -> None:
+    """Count parameters, multiply-adds and depth, without running PyTorch.
+
+    With --place: what each device holds and does, what they exchange, and the time of a step on a stated machine.
+    """
     from archdsl.report import counts, counts_text
 
+    if place:
+        from archdsl.shares import placed, placed_text, warnings
+
+        rows = placed(specs, place, batch, machine)
+        click.echo(json.dumps(rows, indent=2) if as_json else placed_text(rows))
+        for warning in warnings(rows):
+            click.echo(f"warning: {warning}", err=True)
+        return
     rows = counts(specs)
-    if as_json:
-        click.echo(json.dumps(rows, indent=2))
-    else:
-        click.echo(counts_text(rows))
+    click.echo(json.dumps(rows, indent=2) if as_json else counts_text(rows))
 
 
 @cli.command()

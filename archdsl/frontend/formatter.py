@@ -152,6 +152,8 @@ def _flat_statement(statement: syntax.Statement) -> str:
                 if statement.settings
                 else "train {}"
             )
+        case syntax.Place():
+            return f"place {{ {statement.kind}{f' {statement.devices.span.text}' if statement.devices else ''} }}"
         case syntax.Auxiliary():
             return f"aux {_flat(statement.weight, _OR)}: {_flat(statement.value, _IF)}"
         case syntax.When():
@@ -314,7 +316,7 @@ class _Formatter:
             case syntax.When():
                 head = f"{pad}if {_flat(statement.condition, _IF)}"
                 return self._with_body([head], statement.body, statement.span, indent)
-            case syntax.Expect():
+            case syntax.Expect() | syntax.Place():
                 return [line]
 
     # -- expressions

@@ -264,6 +264,10 @@ class _Builder(Transformer[Token, Any]):
     def setting(self, meta: Meta, name: Token, value: Any) -> syntax.Setting:
         return syntax.Setting(self._span(meta), str(name), self._at(name), value)
 
+    def place(self, meta: Meta, kind: Token, devices: Token | None) -> syntax.Place:
+        count = self.number(meta, devices) if devices else None
+        return syntax.Place(self._span(meta), str(kind), self._at(kind), count)
+
     def aux(self, meta: Meta, weight: Any, value: Any) -> syntax.Auxiliary:
         return syntax.Auxiliary(self._span(meta), weight, value)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -15,7 +15,7 @@ from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.source import Source, Span
 from archdsl.base.suggest import did_you_mean
 from archdsl.core.data import DataSet
-from archdsl.core.ir import Network, Recipe
+from archdsl.core.ir import Network, Placement, Recipe
 from archdsl.core.measure import Measure, measure
 from archdsl.core.recipe import SETTINGS, combine
 from archdsl.core.types import Scalar
@@ -25,6 +25,7 @@ from archdsl.frontend.elaborate import Elaborator
 from archdsl.frontend.evaluate import Scope
 from archdsl.frontend.formatter import format_expression, format_on
 from archdsl.frontend.parser import number
+from archdsl.frontend.places import placement_of
 from archdsl.frontend.resolve import Library, Module
 from archdsl.frontend.values import Template, describe
 
@@ -104,15 +105,44 @@ def _elaborated(elaborator: Elaborator, module: Module, item: syntax.NamedNet | 
     else:
         on_text = format_on(on)
     doc = item.doc or root.doc
-    text = module.file.source.text.encode()
-    digest = hashlib.sha256(text).hexdigest()[:16]
-    source_name = module.file.source.name
-    network = Network(name, f"{spec}{on_text}", data, classes, root.block, recipe, source_name, digest, doc)
+    places = [s for s in body if isinstance(s, syntax.Place)]
+    network = Network(
+        name=name,
+        spec=f"{spec}{on_text}",
+        data=data,
+        classes=classes,
+        root=root.block,
+        recipe=recipe,
+        source_name=module.file.source.name,
+        source_hash=_digest(module.file),
+        doc=doc,
+        placement=_placement(places),
+    )
     for i, expectation in enumerate(expectations):
         _figure(expectation)
         if any((e.what, e.figure) == (expectation.what, expectation.figure) for e in expectations[:i]):
             raise error("bad-expect", expectation.what_span, problem=f"`{expectation.what}` is expected twice")
     return Elaborated(network, expectations)
+
+
+def _digest(file: syntax.File) -> str:
+    """The hash of a spec. Where it runs is left out: a checkpoint moves between placements."""
+    text = file.source.text
+    for item in reversed(file.items):
+        body = item.clauses if isinstance(item, syntax.NamedNet) else getattr(item, "body", ())
+        for clause in reversed([s for s in body if isinstance(s, syntax.Place)]):
+            text = f"{text[: clause.span.start].rstrip()}{text[clause.span.end :]}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _placement(clauses: Sequence[syntax.Place]) -> Placement | None:
+    if len(clauses) > 1:
+        first = (Mark(clauses[0].span, "first here"),)
+        raise error("bad-place", clauses[1].span, problem="`place` is given twice", secondary=first)
+    for clause in clauses:
+        devices, span = (clause.devices.value, clause.devices.span) if clause.devices else (None, None)
+        return placement_of(clause.kind, devices, clause.kind_span, span)
+    return None
 
 
 def _class_name(name: str) -> str:
@@ -121,9 +151,9 @@ def _class_name(name: str) -> str:
 
 def _only_clauses(statements: tuple[syntax.Statement, ...]) -> None:
     for statement in statements:
-        if not isinstance(statement, syntax.Expect | syntax.Train):
+        if not isinstance(statement, syntax.Expect | syntax.Train | syntax.Place):
             found = f"`{statement.span.text.split()[0]}`"
-            help = "the braces after a network hold `expect` and `train`; a body belongs to `net NAME { ... }`"
+            help = "the braces after a network hold `expect`, `train` and `place`; a body belongs to `net NAME { ... }`"
             raise error("unexpected", statement.span, found=found, help=help)
 
 

@@ -175,9 +175,10 @@ class _Checker:
     def _clauses(self, item: Block | Net) -> None:
         """Clauses say something of a network, or, for training, of a family."""
         for statement in item.body:
-            if isinstance(statement, syntax.Expect) and (isinstance(item, Block) or item.params):
-                help = "expect it of a network: `net NAME = CALL { expect ... }`"
-                self.found.append(diagnose("misplaced", statement.span, what="expect", help=help))
+            if isinstance(statement, syntax.Expect | syntax.Place) and (isinstance(item, Block) or item.params):
+                what = "expect" if isinstance(statement, syntax.Expect) else "place"
+                help = f"it belongs to a network: `net NAME = CALL {{ {what} ... }}`"
+                self.found.append(diagnose("misplaced", statement.span, what=what, help=help))
             if isinstance(statement, syntax.Train) and isinstance(item, Block):
                 self.found.append(diagnose("misplaced", statement.span, what="train", help="it belongs to a `net`"))
 
@@ -254,7 +255,7 @@ class _Checker:
                     self._expression(statement.condition, scope)
                     self._statements(statement.body, scope)
                     for inner in statement.body:
-                        if isinstance(inner, syntax.Result | syntax.Expect | syntax.Train):
+                        if isinstance(inner, syntax.Result | syntax.Expect | syntax.Train | syntax.Place):
                             help = "it holds `let`, `require` and `aux`; a flow is chosen by `if ... then ... else ...`"
                             what = inner.span.text.split()[0]
                             self.found.append(diagnose("misplaced", inner.span, what=what, help=help))
@@ -387,7 +388,7 @@ def expressions_of(statement: syntax.Statement) -> Iterator[syntax.Expr]:
                 yield from expressions_of(inner)
         case syntax.Auxiliary():
             yield from (statement.weight, statement.value)
-        case syntax.Train() | syntax.Expect():
+        case syntax.Train() | syntax.Expect() | syntax.Place():
             return
 
 

@@ -70,7 +70,7 @@ class Statements(Evaluator):
                         raise error("after-result", statement.span, secondary=(Mark(first.span, "the first"),))
                     first = statement
                     result = self.eval(statement.value, scope)
-                case syntax.Expect() | syntax.Train():
+                case syntax.Expect() | syntax.Train() | syntax.Place():
                     pass
         return result
 

@@ -232,6 +232,15 @@ class Train(NamedTuple):
     settings: tuple[Setting, ...]
 
 
+class Place(NamedTuple):
+    """`place { split 2 }`: where the functions of parallel sums run."""
+
+    span: Span
+    kind: str
+    kind_span: Span
+    devices: Number | None
+
+
 class Auxiliary(NamedTuple):
     """`aux 0.3: flow`: a further output, whose loss is weighted."""
 
@@ -253,7 +262,7 @@ class Result(NamedTuple):
     value: Expr
 
 
-Statement: TypeAlias = Let | Share | Require | Expect | Train | Auxiliary | When | Result
+Statement: TypeAlias = Let | Share | Require | Expect | Train | Place | Auxiliary | When | Result
 
 
 # ---- definitions
