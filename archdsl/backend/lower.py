@@ -200,7 +200,18 @@ _PARALLEL = {"fused": "", "split": "Split", "mesh": "Mesh"}
 """The class of modules in parallel; fused ones have a class for each function."""
 
 _NAMES = frozenset(
-    {"Split", "Mesh", "Average", "Total", "buffers", *HELPERS.values(), "convolve_and_add", "add_shares"}
+    {
+        "Split",
+        "Mesh",
+        "Enter",
+        "Leave",
+        "add_up",
+        "average_gradients",
+        "buffers",
+        *HELPERS.values(),
+        "convolve_and_add",
+        "add_shares",
+    }
 )
 """What templates/support/ defines beside classes of layers."""
 
