@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +16,9 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from archdsl.base.diagnostics import ArchError
+from archdsl.core.measure import measure
 from archdsl.core.placement import sums
+from archdsl.core.predict import MACHINES, data_parallel, predict
 from archdsl.driver import load
 from archdsl.frontend.places import parse_placement
 
@@ -303,3 +306,60 @@ def test_reasons_are_given() -> None:
     network = load(spec)[0].network
     problems = [s.problem for s in sums(network, parse_placement("fused"))]
     assert problems[0] is None and problems[1] and "not the elements of one list" in problems[1]
+
+
+# ---- predictions
+
+
+def test_table_v() -> None:
+    """The trend of arXiv:1609.05672, table V: seconds against the deeper network, which shares the images."""
+    paper = {(128, 2): 413 / 462, (128, 4): 838 / 804, (128, 6): 1284 / 1158}
+    paper |= {(32, 2): 137 / 136, (32, 4): 273 / 238, (32, 6): 402 / 341}
+    depths = {2: 218, 4: 434, 6: 650}
+    k80 = MACHINES["k80"]
+    gains = {}
+    for (batch, k), gain in paper.items():
+        deep = load(f"PreResNet({depths[k]})")[0].network
+        wide = load(f"MultiResNet(110, k={k})", "split:2")[0].network
+        gains[batch, k] = data_parallel(deep, k80, batch, 2) / predict(wide, k80, batch).elapsed
+        assert gains[batch, k] == pytest.approx(gain, abs=0.08)
+    assert gains[128, 2] < 1 < gains[32, 2]
+    for batch in (128, 32):
+        assert gains[batch, 2] < gains[batch, 4] < gains[batch, 6]
+    assert all(gains[128, k] < gains[32, k] for k in depths)
+
+
+def test_shares_add_up() -> None:
+    """What the devices hold and do is what the network has."""
+    for spec, place in (("MultiResNet(20, k=5)", "split:3"), ("CrescendoNet()", "split:4"), ("WRN(16, 2)", "")):
+        network = load(spec, place or None)[0].network
+        plain = load(spec)[0].network
+        cost, whole = predict(network, MACHINES["k80"], 8), measure(plain)
+        assert sum(s.params for s in cost.shares) == whole.params
+        assert sum(s.macs for s in cost.shares) == whole.macs
+    mesh = predict(load("MultiResNet(20, k=5)", "mesh:5")[0].network, MACHINES["k80"], 8)
+    assert {s.params for s in mesh.shares} == {measure(load("MultiResNet(20, k=5)")[0].network).params}
+
+
+def test_what_is_exchanged() -> None:
+    """B(3,3)x[k=4] sends its input and receives the sum, 16x32x32 in single precision, and the gradients of both."""
+    network = load("B(3,3)x[k=4]", "split:2")[0].network
+    assert predict(network, MACHINES["k80"], 1).exchanged == 4 * 16 * 32 * 32 * 4
+
+
+def test_params_of_a_placement(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "placement.md").read_text(encoding="utf-8")
+    shown = page[page.index("$ archdsl params") :].split("```")[0].split("\n", 1)[1]
+    archdsl = (sys.executable, "-m", "archdsl", "params", "--place=split:2")
+    assert succeed(*archdsl, "MultiResNet(110, k=4)") == shown
+    (row,) = json.loads(succeed(*archdsl, "--json", "MultiResNet(110, k=4)"))
+    assert row["devices"][1]["params"] == 3_453_248 and row["speed_up"] == pytest.approx(1.83, abs=0.01)
+    spec = tmp_path / "thin.arch"
+    spec.write_text(
+        "block F(w) { Conv(w, 1, groups=w) }\n"
+        "net thin on 64x32x32 -> 10 { sum 2 as i { fs[i]: F(64) } -> GlobalAvgPool -> Linear(classes) }\n"
+    )
+    done = run(*archdsl, spec)
+    assert done.returncode == 0 and "warning: thin: transfers take" in done.stderr
+    done = run(*archdsl, "--machine=h1000", "MultiResNet(8, k=2)")
+    assert done.returncode == 1 and "did you mean `h100`?" in done.stderr

@@ -1,4 +1,4 @@
-def convolve_and_add(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor:
+def convolve_and_add(convs: Sequence[Any], x: Tensor) -> Tensor:
     """The sum of convolutions, each of its own share of the channels."""
     weight = torch.cat([conv.weight for conv in convs], dim=1)
     biases = [conv.bias for conv in convs if conv.bias is not None]

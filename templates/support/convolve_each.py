@@ -1,4 +1,4 @@
-def convolve_each(convs: Sequence[nn.Conv2d], x: Tensor) -> Tensor:
+def convolve_each(convs: Sequence[Any], x: Tensor) -> Tensor:
     """Convolutions of one input, or each of its own share of the channels."""
     first, groups = convs[0], convs[0].groups
     if x.shape[1] == first.in_channels and groups > 1:

@@ -1,4 +1,4 @@
-def normalise_each(norms: Sequence[nn.BatchNorm2d], x: Tensor) -> Tensor:
+def normalise_each(norms: Sequence[Any], x: Tensor) -> Tensor:
     """Batch normalisations of one input, or each of its own share of the channels."""
     first = norms[0]
     if x.shape[1] == first.num_features:
