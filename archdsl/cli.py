@@ -187,6 +187,45 @@ def params(specs: Sequence[str], as_json: bool, place: str | None, batch: int, m
 
 
 @cli.command()
+@click.argument("spec", metavar="SPEC")
+@click.option("--params", "params_", metavar="FIGURE", help="Parameters to come near, as in 1.7M.")
+@click.option("--macs", metavar="FIGURE", help="Multiply-adds to come near, as in 5.2G.")
+@click.option("--like", metavar="SPEC", help="Come near the parameters of another spec.")
+@click.option("--within", default=2.0, metavar="PERCENT", help="Show all matches as near as this [2].")
+@click.option("--json", "as_json", is_flag=True, help="An array of objects, for scripts.")
+@_failing
+def match(spec: str, params_: str | None, macs: str | None, like: str | None, within: float, as_json: bool) -> None:
+    """Find the numbers for `?` in a SPEC that bring its count near a budget.
+
+    For example 'MultiResNet(14, k=?)' --like 'PreResNet(110)'. A `?[16..64]` has bounds.
+    """
+    from archdsl.frontend.parser import figure
+    from archdsl.match import match as search
+    from archdsl.match import rows, target_of
+
+    if sum(option is not None for option in (params_, macs, like)) != 1:
+        raise click.UsageError("give one of --params, --macs and --like")
+    measured = "macs" if macs is not None else "params"
+    if like is not None:
+        target = target_of(like, measured)
+    else:
+        written = params_ if macs is None else macs
+        found = figure(written or "")
+        if found is None or found[0] < 1 or found[0] != int(found[0]):
+            raise click.UsageError(f"{written!r} is no figure such as 1.7M or 1_727_962")
+        target = int(found[0])
+    table = rows(search(spec, target, measured), target, within / 100, 20)
+    if as_json:
+        click.echo(json.dumps(table, indent=2))
+        return
+    name = "parameters" if measured == "params" else "multiply-adds"
+    width = max(len(row["spec"]) for row in table)
+    click.echo(f"{'target':<{width}}  {target:>16,} {name}{f' of {like}' if like else ''}")
+    for row in table:
+        click.echo(f"{row['spec']:<{width}}  {row['count']:>16,}  {row['residual']:+.2%}")
+
+
+@cli.command()
 @_specs
 @_failing
 def check(specs: Sequence[str]) -> None:

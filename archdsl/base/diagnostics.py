@@ -70,6 +70,10 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "no-file": ("E0801", "cannot read {name}: {reason}"),
     "not-text": ("E0802", "{name} is not UTF-8 text"),
     "same-name": ("E0803", "two networks are named `{name}`"),
+    # searches and lists of networks
+    "hole": ("E0506", "`?` stands for a number that is not given"),
+    "no-match": ("E0805", "{problem}"),
+    "bad-sweep": ("E0804", "{problem}"),
     # placement
     "bad-place": ("E0901", "{problem}"),
 }

@@ -74,6 +74,8 @@ class Evaluator(ABC):
                 return Shape(expr.dims)
             case syntax.Name():
                 return self._name(expr, scope)
+            case syntax.Hole():
+                raise error("hole", expr.span, "`archdsl match` looks for it")
             case syntax.Input():
                 return self._input(expr.span, scope)
             case syntax.ListExpr():

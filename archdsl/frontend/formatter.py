@@ -59,8 +59,13 @@ def _flat(expr: syntax.Expr, least: int) -> str:
 
 def _bare(expr: syntax.Expr) -> str:
     match expr:
-        case syntax.Number() | syntax.ShapeLiteral():
-            return expr.span.text if expr.span.text else scalar_text(getattr(expr, "value", ""))
+        case syntax.Hole():
+            return f"?[{expr.low}..{expr.high}]" if expr.high is not None else "?"
+        case syntax.Number():
+            # One that stands for a name has the name's place.
+            return expr.span.text if expr.span.text[:1].isdigit() else scalar_text(expr.value)
+        case syntax.ShapeLiteral():
+            return expr.span.text
         case syntax.String() | syntax.Constant():
             return expr.span.text
         case syntax.Name():
@@ -242,7 +247,7 @@ class _Formatter:
             case syntax.NamedNet():
                 prefix = f"net {item.name} = " if item.name else ""
                 lines = self._expr(item.value, 0, prefix)
-                lines[-1] += format_on(item.on)
+                lines[-1] += format_on(item.on) + "".join(f" {_sweep(s)}" for s in item.sweeps)
                 return self._with_body(lines, item.clauses, item.span, 0) if item.clauses else lines
 
     def _head(self, start: str, params: Sequence[syntax.Param], end: str) -> list[str]:
@@ -443,6 +448,11 @@ def _join(head: list[str], lines: list[str]) -> list[str]:
     """Put the first line after the last of the head."""
     space = " " if head[-1].strip() and not head[-1].endswith(" ") else ""
     return [*head[:-1], f"{head[-1]}{space}{lines[0]}", *lines[1:]]
+
+
+def _sweep(sweep: syntax.Sweep) -> str:
+    pairs = (f"{n.name} in {_flat(items, _OR)}" for n, items in zip(sweep.names, sweep.lists, strict=True))
+    return f"for {', '.join(pairs)}"
 
 
 def _after_comma(text: str, offset: int) -> int:

@@ -45,7 +45,9 @@ _EXPECTS_MORE = frozenset(
 )
 
 
-_BEGINNERS = frozenset(["BLOCK", "FLOW", "NET", "FROM", "IMPORT", "LET", "SHARE", "REQUIRE", "EXPECT", "TRAIN", "AUX"])
+_BEGINNERS = frozenset(
+    ["BLOCK", "FLOW", "NET", "FROM", "IMPORT", "LET", "SHARE", "REQUIRE", "EXPECT", "TRAIN", "PLACE", "AUX"]
+)
 """Keywords only where an item or a statement begins; `import` after the file it imports from."""
 
 _BEGINNINGS = {"IMPORT": ("STRING",)}
@@ -215,13 +217,22 @@ class _Builder(Transformer[Token, Any]):
         span = self._span(meta)
         return syntax.Net(span, str(name), self._at(name), params or (), on, body, self._doc(span))
 
-    def named_net(self, meta: Meta, name: Token, value: Any, on: Any, clauses: Any) -> syntax.NamedNet:
+    def named_net(self, meta: Meta, name: Token, value: Any, on: Any, sweeps: Any, clauses: Any) -> syntax.NamedNet:
         span = self._span(meta)
-        return syntax.NamedNet(span, str(name), self._at(name), value, on, clauses or (), self._doc(span))
+        return syntax.NamedNet(span, str(name), self._at(name), value, on, sweeps, clauses or (), self._doc(span))
 
-    def bare(self, meta: Meta, value: Any, on: Any, clauses: Any) -> syntax.NamedNet:
+    def bare(self, meta: Meta, value: Any, on: Any, sweeps: Any, clauses: Any) -> syntax.NamedNet:
         span = self._span(meta)
-        return syntax.NamedNet(span, None, value.span, value, on, clauses or (), self._doc(span))
+        return syntax.NamedNet(span, None, value.span, value, on, sweeps, clauses or (), self._doc(span))
+
+    def sweeps(self, meta: Meta, *sweeps: syntax.Sweep) -> tuple[syntax.Sweep, ...]:
+        return sweeps
+
+    def sweep(self, meta: Meta, *swept: tuple[syntax.Name, Any]) -> syntax.Sweep:
+        return syntax.Sweep(self._span(meta), tuple(name for name, _ in swept), tuple(items for _, items in swept))
+
+    def swept(self, meta: Meta, name: Token, items: Any) -> tuple[syntax.Name, Any]:
+        return self.name(meta, name), items
 
     def on(self, meta: Meta, data: Any, classes: Any) -> syntax.On:
         return syntax.On(self._span(meta), data, classes)
@@ -355,6 +366,10 @@ class _Builder(Transformer[Token, Any]):
 
     def name(self, meta: Meta, token: Token) -> syntax.Name:
         return syntax.Name(self._at(token), str(token))
+
+    def hole(self, meta: Meta, token: Token) -> syntax.Hole:
+        bounds = [int(n) for n in re.findall(r"\d+", token)]
+        return syntax.Hole(self._at(token), bounds[0] if bounds else 1, bounds[1] if bounds else None)
 
     def input(self, meta: Meta) -> syntax.Input:
         return syntax.Input(self._span(meta))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -18,7 +19,7 @@ from archdsl.core.data import DataSet
 from archdsl.core.ir import Network, Placement, Recipe
 from archdsl.core.measure import Measure, measure
 from archdsl.core.recipe import SETTINGS, combine
-from archdsl.core.types import Scalar
+from archdsl.core.types import Scalar, scalar_text
 from archdsl.frontend import syntax
 from archdsl.frontend.builder import Frame
 from archdsl.frontend.elaborate import Elaborator
@@ -27,9 +28,13 @@ from archdsl.frontend.formatter import format_expression, format_on
 from archdsl.frontend.parser import number
 from archdsl.frontend.places import placement_of
 from archdsl.frontend.resolve import Library, Module
-from archdsl.frontend.values import Template, describe
+from archdsl.frontend.substitute import substituted
+from archdsl.frontend.values import Template, Value, describe
 
 MEASURES = ("params", "macs", "depth")
+MOST_NETWORKS = 10_000
+"""That one network with lists makes."""
+
 _UNITS = {"k": 10**3, "M": 10**6, "G": 10**9}
 
 
@@ -54,7 +59,8 @@ def elaborate(source: Source, folder: Path | None, name: str) -> list[Elaborated
     library = Library()
     module = library.module(source, folder)
     elaborator = Elaborator(library)
-    found = [_elaborated(elaborator, module, item, name) for item in _networks(module)]
+    items = [one for item in _networks(module) for one in _each(elaborator, module, item, name)]
+    found = [_elaborated(elaborator, module, item, name) for item in items]
     if not found:
         families = [i.name for i in module.file.items if isinstance(i, syntax.Net)]
         help = f"call a family to have a network, as in `net mine = {families[0]}(...)`" if families else None
@@ -62,7 +68,7 @@ def elaborate(source: Source, folder: Path | None, name: str) -> list[Elaborated
     names: dict[str, int] = {}
     for elaborated in found:
         names[elaborated.network.name] = names.get(elaborated.network.name, 0) + 1
-    for item, elaborated in zip(_networks(module), found, strict=True):
+    for item, elaborated in zip(items, found, strict=True):
         if names[elaborated.network.name] > 1:
             raise error("same-name", item.name_span, name=elaborated.network.name)
     return found
@@ -75,6 +81,47 @@ def _networks(module: Module) -> list[syntax.NamedNet | syntax.Net]:
         for item in module.file.items
         if isinstance(item, syntax.NamedNet) or (isinstance(item, syntax.Net) and not item.params)
     ]
+
+
+def _each(
+    elaborator: Elaborator, module: Module, item: syntax.NamedNet | syntax.Net, default: str
+) -> Iterator[syntax.NamedNet | syntax.Net]:
+    """The network, or those of its lists: one for each element, under a name that ends with its values."""
+    if isinstance(item, syntax.Net) or not item.sweeps:
+        yield item
+        return
+    top = Scope(Frame("", module, {}, {}, 0), {}, None, None)
+    rows: list[dict[str, int | Fraction]] = [{}]
+    for sweep in item.sweeps:
+        lists = [_list(elaborator.eval(items, top), items.span) for items in sweep.lists]
+        if len({len(items) for items in lists}) > 1:
+            lengths = " and ".join(str(len(items)) for items in lists)
+            problem = f"lists that go together have one length, and these have {lengths}"
+            help = "each further `for` is multiplied with those before"
+            raise error("bad-sweep", sweep.span, problem=problem, help=help)
+        names = [n.name for n in sweep.names]
+        here = [dict(zip(names, values, strict=True)) for values in zip(*lists, strict=True)]
+        if len(rows) * len(here) > MOST_NETWORKS:
+            raise error("bad-sweep", sweep.span, problem=f"more than {MOST_NETWORKS:,} networks")
+        rows = [{**row, **values} for row in rows for values in here]
+    for row in rows:
+        suffix = "_".join(re.sub(r"\W", "_", scalar_text(v)) for v in row.values())
+        given = partial(_given, row)
+        value, on = substituted(item.value, given), substituted(item.on, given)
+        yield item._replace(name=f"{item.name or default}_{suffix}", value=value, on=on, sweeps=())
+
+
+def _given(row: Mapping[str, int | Fraction], node: object) -> object | None:
+    """The number that stands for a name."""
+    if isinstance(node, syntax.Name) and node.name in row:
+        return syntax.Number(node.span, row[node.name])
+    return None
+
+
+def _list(value: Value, span: Span) -> tuple[int | Fraction, ...]:
+    if not isinstance(value, tuple) or any(isinstance(v, bool) or not isinstance(v, int | Fraction) for v in value):
+        raise error("not-a-value", span, expected="a list of numbers", found=describe(value))
+    return cast("tuple[int | Fraction, ...]", value)
 
 
 def _elaborated(elaborator: Elaborator, module: Module, item: syntax.NamedNet | syntax.Net, default: str) -> Elaborated:
@@ -220,3 +267,56 @@ def _rounded(actual: int, figure: str, digit: Fraction) -> str:
     decimals = len(figure[:-1].partition(".")[2])
     steps = (Fraction(actual) / digit + Fraction(1, 2)).__floor__()
     return f"{float(steps * digit / unit):,.{decimals}f}{figure[-1]}"
+
+
+# ---- specs with numbers that are looked for
+
+
+class Candidates:
+    """A spec of one network with `?` in it, elaborated for one choice of numbers after the other."""
+
+    def __init__(self, source: Source, folder: Path | None, name: str) -> None:
+        library = Library()
+        self._module = library.module(source, folder)
+        self._elaborator = Elaborator(library)
+        self._name = name
+        items = [i for i in self._module.file.items if isinstance(i, syntax.NamedNet) and _holes(i)]
+        if len(items) != 1:
+            problem = f"{source.name} has {len(items) or 'no'} networks with a `?` to look for, and needs one"
+            raise error("no-match", None, problem=problem, help="put `?` or `?[2..8]` where the number belongs")
+        self._item = items[0]
+        self.holes = tuple(_holes(self._item))
+        """In the order in which they are written."""
+        for hole in self.holes:
+            if hole.high is not None and hole.high < hole.low:
+                raise error("no-match", hole.span, problem=f"there is no number from {hole.low} to {hole.high}")
+
+    def network(self, values: tuple[int, ...]) -> Network:
+        """The network with these numbers. Raises ArchError where they are illegal."""
+        return _elaborated(self._elaborator, self._module, self._filled(values), self._name).network
+
+    def text(self, values: tuple[int, ...]) -> str:
+        """The spec with these numbers."""
+        item = self._filled(values)
+        return f"{format_expression(item.value)}{format_on(item.on)}"
+
+    def _filled(self, values: tuple[int, ...]) -> syntax.NamedNet:
+        numbers = {hole: syntax.Number(hole.span, value) for hole, value in zip(self.holes, values, strict=True)}
+
+        def given(node: object) -> object | None:
+            return numbers.get(node) if isinstance(node, syntax.Hole) else None
+
+        return self._item._replace(
+            value=substituted(self._item.value, given), on=substituted(self._item.on, given), clauses=()
+        )
+
+
+def _holes(item: syntax.NamedNet) -> list[syntax.Hole]:
+    found: list[syntax.Hole] = []
+
+    def note(node: object) -> None:
+        if isinstance(node, syntax.Hole):
+            found.append(node)
+
+    substituted((item.value, item.on), note)
+    return found

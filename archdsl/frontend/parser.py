@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from fractions import Fraction
 from functools import cache
 
@@ -37,3 +38,19 @@ def number(text: str) -> int | Fraction:
     """
     text = text.replace("_", "")
     return int(text) if text.isdigit() else Fraction(text)
+
+
+_UNITS = {"k": 10**3, "M": 10**6, "G": 10**9}
+
+
+def figure(text: str) -> tuple[Fraction, Fraction] | None:
+    """A figure as papers print it, and the size of its last digit; None for what is none.
+
+    >>> figure("36.5M")
+    (Fraction(36500000, 1), Fraction(100000, 1))
+    """
+    match = re.fullmatch(r"(\d[\d_]*(?:\.(\d+))?)([kMG]?)", text)
+    if match is None or len(text) > 100:
+        return None
+    unit = _UNITS.get(match[3], 1)
+    return Fraction(number(match[1])) * unit, Fraction(unit, 10 ** len(match[2] or ""))

@@ -161,9 +161,12 @@ class _Checker:
                     self._clauses(item)
                     self._definition(item)
                 case syntax.NamedNet():
-                    self._on(item.on, {})
-                    self._expression(item.value, {"classes": [True]})
+                    names = self._sweeps(item)
+                    self._on(item.on, names)
+                    self._expression(item.value, {"classes": [True], **names})
                     self._statements(item.clauses, {})
+                    unused = [n for s in item.sweeps for n in s.names if not names[n.name][0]]
+                    self.found += [diagnose("unused-let", n.span, name=n.name) for n in unused]
                 case syntax.Import():
                     pass
         for item in self.module.file.items:
@@ -171,6 +174,17 @@ class _Checker:
                 if name.name not in self.used:
                     self.found.append(diagnose("unused-import", name.span, name=name.name))
         return self.found
+
+    def _sweeps(self, item: syntax.NamedNet) -> dict[str, list[bool]]:
+        """The names that the lists of a network give values."""
+        names: dict[str, list[bool]] = {}
+        for sweep in item.sweeps:
+            for name, items in zip(sweep.names, sweep.lists, strict=True):
+                self._expression(items, {})
+                if name.name in names:
+                    self.found.append(diagnose("defined-twice", name.span, name=name.name))
+                names[name.name] = [False]
+        return names
 
     def _clauses(self, item: Block | Net) -> None:
         """Clauses say something of a network, or, for training, of a family."""

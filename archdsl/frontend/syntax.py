@@ -46,6 +46,14 @@ class Input(NamedTuple):
     span: Span
 
 
+class Hole(NamedTuple):
+    """`?` or `?[16..64]`: a whole number that is looked for."""
+
+    span: Span
+    low: int
+    high: int | None
+
+
 class ListExpr(NamedTuple):
     """`[a, b]`: a list of values, or, with a label, modules one after the other."""
 
@@ -169,6 +177,7 @@ Expr: TypeAlias = (
     | ShapeLiteral
     | Name
     | Input
+    | Hole
     | ListExpr
     | Attribute
     | Index
@@ -324,14 +333,23 @@ class Net(NamedTuple):
         return id(self)
 
 
+class Sweep(NamedTuple):
+    """`for k in [1, 2], w in [4, 8]`: a network for each element of the lists, which go together."""
+
+    span: Span
+    names: tuple[Name, ...]
+    lists: tuple[Expr, ...]
+
+
 class NamedNet(NamedTuple):
-    """`net name = expr on data { clauses }`; a file of one expression has no name and no `net`."""
+    """`net name = expr on data for k in list { clauses }`; a file of one expression has no name and no `net`."""
 
     span: Span
     name: str | None
     name_span: Span
     value: Expr
     on: On | None
+    sweeps: tuple[Sweep, ...]
     clauses: tuple[Statement, ...]
     doc: str
 
