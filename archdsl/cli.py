@@ -160,20 +160,65 @@ def _emit(spec: str, stage: str, place: str | None) -> str:
     return one.model()
 
 
+_formats = [
+    click.option("--markdown", "form", flag_value="markdown", help="A table in Markdown."),
+    click.option("--latex", "form", flag_value="latex", help="A table in LaTeX."),
+    click.option("--csv", "form", flag_value="csv", help="Comma-separated values."),
+]
+
+
+def _table_form(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say how a table is written."""
+    for option in reversed(_formats):
+        command = option(command)
+    return command
+
+
 @cli.command()
 @_specs
 @click.option("--json", "as_json", is_flag=True, help="An array of objects, for scripts.")
+@click.option("--layers", is_flag=True, help="A row for each layer; neighbours that are equal are one row.")
+@click.option("--depth", type=click.IntRange(1), default=3, help="For --layers: levels of blocks in blocks [3].")
+@_table_form
 @_place
 @click.option("--batch", type=click.IntRange(1, 10**6), default=128, help="Images in a step, for --place [128].")
 @click.option("--machine", default="k80", metavar="NAME", help="For --place: k80, a100 or h100 [k80].")
 @_failing
-def params(specs: Sequence[str], as_json: bool, place: str | None, batch: int, machine: str) -> None:
+def params(
+    specs: Sequence[str],
+    as_json: bool,
+    layers: bool,
+    depth: int,
+    form: str | None,
+    place: str | None,
+    batch: int,
+    machine: str,
+) -> None:
     """Count parameters, multiply-adds and depth, without running PyTorch.
 
     With --place: what each device holds and does, what they exchange, and the time of a step on a stated machine.
     """
     from archdsl.report import counts, counts_text
 
+    if form and not layers:
+        raise click.UsageError(
+            "--markdown, --latex and --csv are for --layers; `archdsl compare` makes tables of networks"
+        )
+    if layers:
+        from archdsl.driver import load
+        from archdsl.shown import layers_json, layers_table
+
+        networks = [one.network for spec in specs for one in load(spec)]
+        if as_json:
+            found = [{"name": n.name, "spec": n.spec, "layers": layers_json(n, depth)} for n in networks]
+            click.echo(json.dumps(found, indent=2))
+            return
+        for i, network in enumerate(networks):
+            title = [] if form else [*([""] if i else []), network.spec]
+            click.echo("\n".join([*title, layers_table(network, depth, form or "text")]))
+        if not form:
+            click.echo("(multiply-adds for one image; what stands below a row of several is one of them)")
+        return
     if place:
         from archdsl.shares import placed, placed_text, warnings
 
@@ -184,6 +229,47 @@ def params(specs: Sequence[str], as_json: bool, place: str | None, batch: int, m
         return
     rows = counts(specs)
     click.echo(json.dumps(rows, indent=2) if as_json else counts_text(rows))
+
+
+@cli.command()
+@_specs
+@click.option("--json", "as_json", is_flag=True, help="An array of objects, for scripts.")
+@_table_form
+@_failing
+def compare(specs: Sequence[str], as_json: bool, form: str | None) -> None:
+    """Set networks side by side, with ratios to the first one.
+
+    With --markdown, --latex or --csv: the table that a paper prints, a line for each network.
+    """
+    from archdsl.compare import MOST_COLUMNS, compare_rows, compare_table, stage_tables
+    from archdsl.driver import load
+
+    networks = [one.network for spec in specs for one in load(spec)]
+    if as_json:
+        click.echo(json.dumps(compare_rows(networks), indent=2))
+        return
+    click.echo(compare_table(networks, form or "text"))
+    if form is None and 1 < len(networks) <= MOST_COLUMNS:
+        click.echo(f"\n{stage_tables(networks, 'text')}")
+    if form is None:
+        click.echo("(multiply-adds of convolutions and linear layers, one image)")
+
+
+@cli.command()
+@click.argument("first", metavar="SPEC")
+@click.argument("second", metavar="SPEC")
+@_failing
+def diff(first: str, second: str) -> None:
+    """Show what the second network has otherwise than the first, module by module."""
+    from archdsl.compare import diff_lines
+    from archdsl.driver import load
+
+    pair = [load(first), load(second)]
+    for spec, found in zip((first, second), pair, strict=True):
+        if len(found) != 1:
+            raise click.UsageError(f"{spec} has several networks; diff compares two")
+    lines = diff_lines(pair[0][0].network, pair[1][0].network)
+    click.echo("\n".join(lines) if lines else "no difference in structure")
 
 
 @cli.command()

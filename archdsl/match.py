@@ -1,8 +1,8 @@
 """Solves a spec with `?` for a budget: which whole numbers bring the count nearest to it.
 
 A count grows with every number that is looked for (depth, width, k), so each is searched by secants between values that
-are legal; of several, all but the last are tried one by one. A value that would change the data set is skipped: `on` says
-which one is meant.
+are legal; of several, all but the last are tried one by one. A value that would change the data set is skipped: `on`
+says which one is meant.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from archdsl.core.measure import measure
 from archdsl.core.types import Shape
 from archdsl.driver import load, open_spec
 from archdsl.frontend import syntax
-from archdsl.frontend.networks import Candidates
+from archdsl.frontend.candidates import Candidates
 
 LARGEST = 100_000
 """No number that is looked for is larger, unless its range says so."""

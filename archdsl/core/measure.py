@@ -43,12 +43,17 @@ def measure(network: Network) -> Measure:
 
 def measure_block(root: Block) -> Measure:
     """Parameters, multiply-adds and depth of a block."""
+    return measures(root)[id(root)]
+
+
+def measures(root: Block) -> dict[int, Measure]:
+    """The measure of a block and of all blocks below it, by id."""
     known: dict[int, Measure] = {}
     for block in blocks_of(root):
         params, macs = _costs(block.body, known)
         depth = _Depths(known).of_region(block.body, {Ref(0, 0): 0}, 0)
         known[id(block)] = Measure(params, macs, depth)
-    return known[id(root)]
+    return known
 
 
 def _costs(region: Region, known: dict[int, Measure]) -> tuple[int, int]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import cast
 
@@ -19,23 +17,19 @@ from archdsl.core.data import DataSet
 from archdsl.core.ir import Network, Placement, Recipe
 from archdsl.core.measure import Measure, measure
 from archdsl.core.recipe import SETTINGS, combine
-from archdsl.core.types import Scalar, scalar_text
+from archdsl.core.types import Scalar
 from archdsl.frontend import syntax
 from archdsl.frontend.builder import Frame
 from archdsl.frontend.elaborate import Elaborator
 from archdsl.frontend.evaluate import Scope
 from archdsl.frontend.formatter import format_expression, format_on
-from archdsl.frontend.parser import number
+from archdsl.frontend.parser import UNITS, figure
 from archdsl.frontend.places import placement_of
 from archdsl.frontend.resolve import Library, Module
-from archdsl.frontend.substitute import substituted
-from archdsl.frontend.values import Template, Value, describe
+from archdsl.frontend.sweeps import each_of
+from archdsl.frontend.values import Template, describe
 
 MEASURES = ("params", "macs", "depth")
-MOST_NETWORKS = 10_000
-"""That one network with lists makes."""
-
-_UNITS = {"k": 10**3, "M": 10**6, "G": 10**9}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +53,8 @@ def elaborate(source: Source, folder: Path | None, name: str) -> list[Elaborated
     library = Library()
     module = library.module(source, folder)
     elaborator = Elaborator(library)
-    items = [one for item in _networks(module) for one in _each(elaborator, module, item, name)]
-    found = [_elaborated(elaborator, module, item, name) for item in items]
+    items = [one for item in _networks(module) for one in each_of(elaborator, module, item, name)]
+    found = [elaborated_item(elaborator, module, item, name) for item in items]
     if not found:
         families = [i.name for i in module.file.items if isinstance(i, syntax.Net)]
         help = f"call a family to have a network, as in `net mine = {families[0]}(...)`" if families else None
@@ -83,48 +77,9 @@ def _networks(module: Module) -> list[syntax.NamedNet | syntax.Net]:
     ]
 
 
-def _each(
+def elaborated_item(
     elaborator: Elaborator, module: Module, item: syntax.NamedNet | syntax.Net, default: str
-) -> Iterator[syntax.NamedNet | syntax.Net]:
-    """The network, or those of its lists: one for each element, under a name that ends with its values."""
-    if isinstance(item, syntax.Net) or not item.sweeps:
-        yield item
-        return
-    top = Scope(Frame("", module, {}, {}, 0), {}, None, None)
-    rows: list[dict[str, int | Fraction]] = [{}]
-    for sweep in item.sweeps:
-        lists = [_list(elaborator.eval(items, top), items.span) for items in sweep.lists]
-        if len({len(items) for items in lists}) > 1:
-            lengths = " and ".join(str(len(items)) for items in lists)
-            problem = f"lists that go together have one length, and these have {lengths}"
-            help = "each further `for` is multiplied with those before"
-            raise error("bad-sweep", sweep.span, problem=problem, help=help)
-        names = [n.name for n in sweep.names]
-        here = [dict(zip(names, values, strict=True)) for values in zip(*lists, strict=True)]
-        if len(rows) * len(here) > MOST_NETWORKS:
-            raise error("bad-sweep", sweep.span, problem=f"more than {MOST_NETWORKS:,} networks")
-        rows = [{**row, **values} for row in rows for values in here]
-    for row in rows:
-        suffix = "_".join(re.sub(r"\W", "_", scalar_text(v)) for v in row.values())
-        given = partial(_given, row)
-        value, on = substituted(item.value, given), substituted(item.on, given)
-        yield item._replace(name=f"{item.name or default}_{suffix}", value=value, on=on, sweeps=())
-
-
-def _given(row: Mapping[str, int | Fraction], node: object) -> object | None:
-    """The number that stands for a name."""
-    if isinstance(node, syntax.Name) and node.name in row:
-        return syntax.Number(node.span, row[node.name])
-    return None
-
-
-def _list(value: Value, span: Span) -> tuple[int | Fraction, ...]:
-    if not isinstance(value, tuple) or any(isinstance(v, bool) or not isinstance(v, int | Fraction) for v in value):
-        raise error("not-a-value", span, expected="a list of numbers", found=describe(value))
-    return cast("tuple[int | Fraction, ...]", value)
-
-
-def _elaborated(elaborator: Elaborator, module: Module, item: syntax.NamedNet | syntax.Net, default: str) -> Elaborated:
+) -> Elaborated:
     name = item.name or default
     clauses: tuple[syntax.Statement, ...] = ()
     if isinstance(item, syntax.Net):
@@ -240,21 +195,18 @@ def _figure(expect: syntax.Expect) -> tuple[Fraction, Fraction]:
         problem = f"nothing is measured under the name `{expect.what}`"
         help = did_you_mean(expect.what, MEASURES) or f"it can expect {', '.join(MEASURES)}"
         raise error("bad-expect", expect.what_span, problem=problem, help=help)
-    match = re.fullmatch(r"([\d_]+(?:\.(\d+))?)([kMG]?)", expect.figure)
-    if match is None:
-        problem = f"`{expect.figure}` is no figure such as 36.5M or 36_479_194"
+    found = figure(expect.figure)
+    if found is None:
+        problem = f"`{expect.figure[:60]}` is no figure such as 36.5M or 36_479_194"
         raise error("bad-expect", expect.figure_span, problem=problem)
-    if len(expect.figure) > 100:
-        raise error("bad-expect", expect.figure_span, problem="a figure of more than 100 digits")
-    unit = _UNITS.get(match[3], 1)
-    return Fraction(number(match[1])) * unit, Fraction(unit, 10 ** len(match[2] or ""))
+    return found
 
 
 def _failed(expect: syntax.Expect, cost: Measure) -> ArchError | None:
     """The error of a figure to which the network's does not round."""
-    figure, digit = _figure(expect)
+    wanted, digit = _figure(expect)
     actual = getattr(cost, expect.what)
-    if figure - digit / 2 <= actual < figure + digit / 2:
+    if wanted - digit / 2 <= actual < wanted + digit / 2:
         return None
     shown = f"{actual:,}"
     note = Note(f"to as many digits that is {_rounded(actual, expect.figure, digit)}")
@@ -262,61 +214,8 @@ def _failed(expect: syntax.Expect, cost: Measure) -> ArchError | None:
     return error("expect", expect.figure_span, f"it is {shown}", notes=(note,) if digit > 1 else (), **words)
 
 
-def _rounded(actual: int, figure: str, digit: Fraction) -> str:
-    unit = _UNITS.get(figure[-1], 1)
-    decimals = len(figure[:-1].partition(".")[2])
+def _rounded(actual: int, written: str, digit: Fraction) -> str:
+    unit = UNITS.get(written[-1], 1)
+    decimals = len(written[:-1].partition(".")[2])
     steps = (Fraction(actual) / digit + Fraction(1, 2)).__floor__()
-    return f"{float(steps * digit / unit):,.{decimals}f}{figure[-1]}"
-
-
-# ---- specs with numbers that are looked for
-
-
-class Candidates:
-    """A spec of one network with `?` in it, elaborated for one choice of numbers after the other."""
-
-    def __init__(self, source: Source, folder: Path | None, name: str) -> None:
-        library = Library()
-        self._module = library.module(source, folder)
-        self._elaborator = Elaborator(library)
-        self._name = name
-        items = [i for i in self._module.file.items if isinstance(i, syntax.NamedNet) and _holes(i)]
-        if len(items) != 1:
-            problem = f"{source.name} has {len(items) or 'no'} networks with a `?` to look for, and needs one"
-            raise error("no-match", None, problem=problem, help="put `?` or `?[2..8]` where the number belongs")
-        self._item = items[0]
-        self.holes = tuple(_holes(self._item))
-        """In the order in which they are written."""
-        for hole in self.holes:
-            if hole.high is not None and hole.high < hole.low:
-                raise error("no-match", hole.span, problem=f"there is no number from {hole.low} to {hole.high}")
-
-    def network(self, values: tuple[int, ...]) -> Network:
-        """The network with these numbers. Raises ArchError where they are illegal."""
-        return _elaborated(self._elaborator, self._module, self._filled(values), self._name).network
-
-    def text(self, values: tuple[int, ...]) -> str:
-        """The spec with these numbers."""
-        item = self._filled(values)
-        return f"{format_expression(item.value)}{format_on(item.on)}"
-
-    def _filled(self, values: tuple[int, ...]) -> syntax.NamedNet:
-        numbers = {hole: syntax.Number(hole.span, value) for hole, value in zip(self.holes, values, strict=True)}
-
-        def given(node: object) -> object | None:
-            return numbers.get(node) if isinstance(node, syntax.Hole) else None
-
-        return self._item._replace(
-            value=substituted(self._item.value, given), on=substituted(self._item.on, given), clauses=()
-        )
-
-
-def _holes(item: syntax.NamedNet) -> list[syntax.Hole]:
-    found: list[syntax.Hole] = []
-
-    def note(node: object) -> None:
-        if isinstance(node, syntax.Hole):
-            found.append(node)
-
-    substituted((item.value, item.on), note)
-    return found
+    return f"{float(steps * digit / unit):,.{decimals}f}{written[-1]}"

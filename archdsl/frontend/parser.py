@@ -40,7 +40,7 @@ def number(text: str) -> int | Fraction:
     return int(text) if text.isdigit() else Fraction(text)
 
 
-_UNITS = {"k": 10**3, "M": 10**6, "G": 10**9}
+UNITS = {"k": 10**3, "M": 10**6, "G": 10**9}
 
 
 def figure(text: str) -> tuple[Fraction, Fraction] | None:
@@ -52,5 +52,5 @@ def figure(text: str) -> tuple[Fraction, Fraction] | None:
     match = re.fullmatch(r"(\d[\d_]*(?:\.(\d+))?)([kMG]?)", text)
     if match is None or len(text) > 100:
         return None
-    unit = _UNITS.get(match[3], 1)
+    unit = UNITS.get(match[3], 1)
     return Fraction(number(match[1])) * unit, Fraction(unit, 10 ** len(match[2] or ""))
