@@ -232,6 +232,39 @@ def params(
 
 
 @cli.command()
+@click.argument("figure", metavar="COUNT")
+@click.option("--json", "as_json", is_flag=True, help="An array of objects, for scripts.")
+@_failing
+def identify(figure: str, as_json: bool) -> None:
+    """Tell which network of the library has COUNT parameters, exactly or with a common mistake.
+
+    COUNT is a number such as 45901914, or a figure such as 36.5M.
+    """
+    from archdsl.frontend.parser import figure as read_figure
+    from archdsl.identify import identify as search
+    from archdsl.identify import nearest
+
+    found = read_figure(figure.replace(",", ""))
+    if found is None:
+        raise click.UsageError(f"{figure!r} is no count such as 36479194 or 36.5M")
+    rows = search(*found)
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    for row in rows:
+        click.echo(f"{row['spec']}: {row['params']:,} parameters")
+        for mistake in row["mistakes"]:
+            click.echo(f"  {mistake}")
+        if row["mistakes"]:
+            click.echo(f"  is {row['count']:,}")
+    if not rows:
+        click.echo(f"no network of the library has {figure} parameters; the nearest:", err=True)
+        for row in nearest(found[0]):
+            click.echo(f"  {row['spec']}: {row['params']:,}", err=True)
+        sys.exit(WRONG)
+
+
+@cli.command()
 @_specs
 @click.option("--json", "as_json", is_flag=True, help="An array of objects, for scripts.")
 @_table_form
