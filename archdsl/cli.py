@@ -180,6 +180,9 @@ def _table_form(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--layers", is_flag=True, help="A row for each layer; neighbours that are equal are one row.")
 @click.option("--depth", type=click.IntRange(1), default=3, help="For --layers: levels of blocks in blocks [3].")
 @_table_form
+@click.option(
+    "--macs-as", type=click.Choice(["torchinfo", "fvcore", "ptflops", "torch"]), help="Count as another tool does."
+)
 @_place
 @click.option("--batch", type=click.IntRange(1, 10**6), default=128, help="Images in a step, for --place [128].")
 @click.option("--machine", default="k80", metavar="NAME", help="For --place: k80, a100 or h100 [k80].")
@@ -190,6 +193,7 @@ def params(
     layers: bool,
     depth: int,
     form: str | None,
+    macs_as: str | None,
     place: str | None,
     batch: int,
     machine: str,
@@ -227,7 +231,7 @@ def params(
         for warning in warnings(rows):
             click.echo(f"warning: {warning}", err=True)
         return
-    rows = counts(specs)
+    rows = counts(specs, macs_as)
     click.echo(json.dumps(rows, indent=2) if as_json else counts_text(rows))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from archdsl.core.ir import Network
 from archdsl.driver import load
 from archdsl.frontend import syntax
 from archdsl.frontend.formatter import format_expression, format_on
@@ -14,8 +15,8 @@ from archdsl.frontend.statements import mentions
 CONVENTION = "multiply-adds of convolutions and linear layers, one image"
 
 
-def counts(specs: Sequence[str]) -> list[dict[str, Any]]:
-    """A row for each network of the specs. Raises ArchError."""
+def counts(specs: Sequence[str], macs_as: str | None = None) -> list[dict[str, Any]]:
+    """A row for each network of the specs; `macs` are counted as another tool does. Raises ArchError."""
     from archdsl.core.measure import measure
 
     rows = []
@@ -31,11 +32,26 @@ def counts(specs: Sequence[str]) -> list[dict[str, Any]]:
                     "output": list(network.output.dims),
                     "classes": network.classes,
                     "params": cost.params,
-                    "macs": cost.macs,
+                    "macs": _macs(network, macs_as) if macs_as else cost.macs,
+                    **({"macs_as": macs_as} if macs_as else {}),
                     "depth": cost.depth,
                 }
             )
     return rows
+
+
+def _macs(network: Network, tool: str) -> int:
+    from archdsl.core.conventions import macs_as
+
+    return macs_as(network, tool)
+
+
+def _convention(row: dict[str, Any]) -> str:
+    if "macs_as" not in row:
+        return CONVENTION
+    from archdsl.core.conventions import CONVENTIONS
+
+    return f"as {row['macs_as']} counts: {CONVENTIONS[row['macs_as']].text}"
 
 
 def counts_text(rows: Sequence[dict[str, Any]]) -> str:
@@ -47,7 +63,7 @@ def counts_text(rows: Sequence[dict[str, Any]]) -> str:
             f"{row['spec']}\n"
             f"  shapes         {shapes}\n"
             f"  parameters     {row['params']:,}\n"
-            f"  multiply-adds  {row['macs']:,}  ({CONVENTION})\n"
+            f"  multiply-adds  {row['macs']:,}  ({_convention(row)})\n"
             f"  depth          {row['depth']:,}  (convolutions and linear layers on the longest path)"
         )
     return "\n\n".join(blocks)
