@@ -183,8 +183,10 @@ def _table_form(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option(
     "--macs-as", type=click.Choice(["torchinfo", "fvcore", "ptflops", "torch"]), help="Count as another tool does."
 )
+@click.option("--memory", is_flag=True, help="Bytes of a training step and of inference.")
+@click.option("--amp", type=click.Choice(["bf16", "fp16"]), help="For --memory: automatic mixed precision.")
 @_place
-@click.option("--batch", type=click.IntRange(1, 10**6), default=128, help="Images in a step, for --place [128].")
+@click.option("--batch", type=click.IntRange(1, 10**6), default=128, help="For --memory and --place: images [128].")
 @click.option("--machine", default="k80", metavar="NAME", help="For --place: k80, a100 or h100 [k80].")
 @_failing
 def params(
@@ -194,6 +196,8 @@ def params(
     depth: int,
     form: str | None,
     macs_as: str | None,
+    memory: bool,
+    amp: str | None,
     place: str | None,
     batch: int,
     machine: str,
@@ -231,7 +235,7 @@ def params(
         for warning in warnings(rows):
             click.echo(f"warning: {warning}", err=True)
         return
-    rows = counts(specs, macs_as)
+    rows = counts(specs, macs_as, (batch, amp or "fp32") if memory else None)
     click.echo(json.dumps(rows, indent=2) if as_json else counts_text(rows))
 
 

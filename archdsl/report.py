@@ -15,8 +15,13 @@ from archdsl.frontend.statements import mentions
 CONVENTION = "multiply-adds of convolutions and linear layers, one image"
 
 
-def counts(specs: Sequence[str], macs_as: str | None = None) -> list[dict[str, Any]]:
-    """A row for each network of the specs; `macs` are counted as another tool does. Raises ArchError."""
+def counts(
+    specs: Sequence[str], macs_as: str | None = None, memory: tuple[int, str] | None = None
+) -> list[dict[str, Any]]:
+    """A row for each network of the specs. Raises ArchError.
+
+    `macs_as` counts multiply-adds as another tool does; `memory` is a number of images and a precision.
+    """
     from archdsl.core.measure import measure
 
     rows = []
@@ -35,9 +40,64 @@ def counts(specs: Sequence[str], macs_as: str | None = None) -> list[dict[str, A
                     "macs": _macs(network, macs_as) if macs_as else cost.macs,
                     **({"macs_as": macs_as} if macs_as else {}),
                     "depth": cost.depth,
+                    **({"memory": memory_row(network, *memory)} if memory else {}),
                 }
             )
     return rows
+
+
+def memory_row(network: Network, batch: int, precision: str) -> dict[str, Any]:
+    """The bytes of a training step and of inference."""
+    from archdsl.core.memory import memory
+
+    optimizer = str(dict(network.recipe.settings)["optimizer"])
+    used = memory(network, batch, "fp32" if precision == "fp32" else "bf16", optimizer)
+    return {
+        "batch": batch,
+        "precision": precision,
+        "optimizer": optimizer,
+        "parameters": used.parameters,
+        "gradients": used.gradients,
+        "optimizer_state": used.optimizer,
+        "saved_for_backward": used.saved,
+        "gradients_of_results": used.passing,
+        "training": used.training,
+        "inference": used.inference,
+    }
+
+
+def memory_text(row: dict[str, Any]) -> str:
+    """The bytes below the counts of a network."""
+    lines = [
+        f"  memory         for {row['batch']:,} images in {row['precision']}, trained by {row['optimizer']}",
+        *(
+            f"    {text:<24}{size(row[key]):>10}"
+            for key, text in (
+                ("parameters", "parameters and buffers"),
+                ("gradients", "gradients"),
+                ("optimizer_state", "optimiser"),
+                ("saved_for_backward", "saved for backward"),
+                ("gradients_of_results", "gradients of results"),
+                ("training", "training peak"),
+                ("inference", "inference peak"),
+            )
+        ),
+        "    (without the workspace of convolutions, and what the allocator keeps in reserve)",
+    ]
+    return "\n".join(lines)
+
+
+def size(count: float) -> str:
+    """Bytes as people read them; a MB is 10^6 bytes.
+
+    >>> size(999), size(1_234_567), size(2.5e9)
+    ('999 B', '1.2 MB', '2.5 GB')
+    """
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:,.1f} GB"
 
 
 def _macs(network: Network, tool: str) -> int:
@@ -65,6 +125,7 @@ def counts_text(rows: Sequence[dict[str, Any]]) -> str:
             f"  parameters     {row['params']:,}\n"
             f"  multiply-adds  {row['macs']:,}  ({_convention(row)})\n"
             f"  depth          {row['depth']:,}  (convolutions and linear layers on the longest path)"
+            + (f"\n{memory_text(row['memory'])}" if "memory" in row else "")
         )
     return "\n\n".join(blocks)
 

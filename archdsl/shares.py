@@ -10,6 +10,7 @@ from archdsl.base.diagnostics import error
 from archdsl.base.suggest import did_you_mean
 from archdsl.core.predict import BYTES, MACHINES, Machine, predict
 from archdsl.driver import load
+from archdsl.report import size
 
 
 def placed(specs: Sequence[str], place: str, batch: int, machine_name: str) -> list[dict[str, Any]]:
@@ -56,9 +57,9 @@ def _text(row: dict[str, Any]) -> str:
         f"  {device:<8}{'parameters':>14}{'multiply-adds':>18}{'activations':>14}",
     ]
     for i, share in enumerate(row["devices"]):
-        lines.append(f"  {i:<8}{share['params']:>14,}{share['macs']:>18,}{_bytes(share['activation_bytes']):>14}")
+        lines.append(f"  {i:<8}{share['params']:>14,}{share['macs']:>18,}{size(share['activation_bytes']):>14}")
     lines += [
-        f"  exchanged     {_bytes(row['exchanged_bytes'])} in a step",
+        f"  exchanged     {size(row['exchanged_bytes'])} in a step",
         f"  predicted     {_ms(row['seconds'])} for a step, of which transfers {_ms(row['seconds_waiting'])};"
         f" {row['speed_up']:.2f} times as fast as one device ({_ms(row['seconds_alone'])})",
         f"  machine       {machine.name}: convolutions at {machine.flops / 1e12:.2f} TFLOPS, memory at"
@@ -71,14 +72,6 @@ def _text(row: dict[str, Any]) -> str:
 
 def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:,.0f} ms" if seconds > 0.1 else f"{seconds * 1e3:.2f} ms"
-
-
-def _bytes(count: float) -> str:
-    for unit in ("B", "kB", "MB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} GB"
 
 
 def warnings(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
