@@ -90,14 +90,15 @@ def load(spec: str, name: str | None = None) -> Architecture:
     return Architecture(chosen[0])
 
 
-def build(spec: str, name: str | None = None) -> nn.Module:
+def build(spec: str, name: str | None = None, **where: object) -> nn.Module:
     """The network of a spec as a module with freshly drawn weights; needs PyTorch.
 
-    Raises ArchError, and ImportError without PyTorch.
+    `where` goes to its `build_model`: `devices` for a spec with `place { split 2 }`, `mesh` for one with `mesh`. Raises
+    ArchError, and ImportError without PyTorch.
     """
     architecture = load(spec, name)
     namespace: dict[str, object] = {"__name__": f"archdsl_{architecture.name}"}
     exec(compile(architecture.source(), f"<{architecture.name}>", "exec"), namespace)
     make = namespace["build_model"]
-    module: nn.Module = make()  # type: ignore[operator]
+    module: nn.Module = make(**where)  # type: ignore[operator]
     return module

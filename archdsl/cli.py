@@ -186,8 +186,8 @@ def _table_form(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--memory", is_flag=True, help="Bytes of a training step and of inference.")
 @click.option("--amp", type=click.Choice(["bf16", "fp16"]), help="For --memory: automatic mixed precision.")
 @_place
-@click.option("--batch", type=click.IntRange(1, 10**6), default=128, help="For --memory and --place: images [128].")
-@click.option("--machine", default="k80", metavar="NAME", help="For --place: k80, a100 or h100 [k80].")
+@click.option("--batch", type=click.IntRange(1, 10**6), help="For --memory and --place: images [128].")
+@click.option("--machine", metavar="NAME", help="For --place: k80, a100 or h100 [k80].")
 @_failing
 def params(
     specs: Sequence[str],
@@ -199,8 +199,8 @@ def params(
     memory: bool,
     amp: str | None,
     place: str | None,
-    batch: int,
-    machine: str,
+    batch: int | None,
+    machine: str | None,
 ) -> None:
     """Count parameters, multiply-adds and depth, without running PyTorch.
 
@@ -208,6 +208,12 @@ def params(
     """
     from archdsl.report import counts, counts_text
 
+    if place is None and machine is not None:
+        raise click.UsageError("--machine is for --place")
+    if batch is not None and place is None and not memory:
+        raise click.UsageError("--batch is for --memory and --place")
+    if amp and not memory:
+        raise click.UsageError("--amp is for --memory")
     if form and not layers:
         raise click.UsageError(
             "--markdown, --latex and --csv are for --layers; `archdsl compare` makes tables of networks"
@@ -227,15 +233,15 @@ def params(
         if not form:
             click.echo("(multiply-adds for one image; what stands below a row of several is one of them)")
         return
-    if place:
+    if place is not None:
         from archdsl.shares import placed, placed_text, warnings
 
-        rows = placed(specs, place, batch, machine)
+        rows = placed(specs, place, batch or 128, machine or "k80")
         click.echo(json.dumps(rows, indent=2) if as_json else placed_text(rows))
         for warning in warnings(rows):
             click.echo(f"warning: {warning}", err=True)
         return
-    rows = counts(specs, macs_as, (batch, amp or "fp32") if memory else None)
+    rows = counts(specs, macs_as, (batch or 128, amp or "fp32") if memory else None)
     click.echo(json.dumps(rows, indent=2) if as_json else counts_text(rows))
 
 

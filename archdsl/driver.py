@@ -82,12 +82,12 @@ def load(spec: str, place: str | None = None) -> list[Compiled]:
 def _placed(elaborated: Elaborated, place: str | None) -> Elaborated:
     """With the placement that the command line asks for, which has been found to apply."""
     network = elaborated.network
-    placement = parse_placement(place) if place else network.placement
+    placement = network.placement if place is None else parse_placement(place)
     if placement is None:
         return elaborated
     found = sums(network, placement)
     if all(s.problem for s in found):
-        raise misplaced(network, placement, found)
+        raise misplaced(network, placement, found, elaborated.place if place is None else None)
     return replace(elaborated, network=replace(network, placement=placement))
 
 

@@ -40,6 +40,7 @@ def counts(
                     "macs": _macs(network, macs_as) if macs_as else cost.macs,
                     **({"macs_as": macs_as} if macs_as else {}),
                     "depth": cost.depth,
+                    **({"place": str(network.placement)} if network.placement else {}),
                     **({"memory": memory_row(network, *memory)} if memory else {}),
                 }
             )
@@ -125,6 +126,7 @@ def counts_text(rows: Sequence[dict[str, Any]]) -> str:
             f"  parameters     {row['params']:,}\n"
             f"  multiply-adds  {row['macs']:,}  ({_convention(row)})\n"
             f"  depth          {row['depth']:,}  (convolutions and linear layers on the longest path)"
+            + (f"\n  placement      {row['place']}  (see --place {row['place']})" if "place" in row else "")
             + (f"\n{memory_text(row['memory'])}" if "memory" in row else "")
         )
     return "\n\n".join(blocks)

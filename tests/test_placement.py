@@ -15,6 +15,7 @@ from support import run, succeed
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
+import archdsl
 from archdsl.base.diagnostics import ArchError
 from archdsl.core.measure import measure
 from archdsl.core.placement import sums
@@ -363,3 +364,87 @@ def test_params_of_a_placement(tmp_path: Path) -> None:
     assert done.returncode == 0 and "warning: thin: transfers take" in done.stderr
     done = run(*archdsl, "--machine=h1000", "MultiResNet(8, k=2)")
     assert done.returncode == 1 and "did you mean `h100`?" in done.stderr
+
+
+# ---- what a reviewer found
+
+
+def test_memory_formats_differ(tmp_path: Path) -> None:
+    """Processes whose functions prefer other memory formats exchange one."""
+    spec = tmp_path / "formats.arch"
+    spec.write_text(
+        "block Path(width, kernel) { conv: Conv(width, kernel, bias=true) }\n"
+        "net formats on 3x8x8 -> 4 {\n"
+        "  sum for i, k in [3, 1] { paths[i]: Path(8, k) } -> ReLU -> GlobalAvgPool -> fc: Linear(classes)\n"
+        "}\n"
+    )
+    script = tmp_path / "mesh.py"
+    last = "from test_placement import computed, input_of, module_of, prepared\n"
+    channels_last = "prepared = lambda m, s=None, p=prepared: p(m, s).to(memory_format=torch.channels_last)\n"
+    script.write_text(MESH.replace(last, last + channels_last))
+    command = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    assert succeed(*command, script, spec, Path(__file__).parent, "2", tmp_path).startswith("equal")
+
+
+def test_each_fused_function_drops_by_itself(tmp_path: Path) -> None:
+    """With weights W and -W, functions that drop alike would add up to nothing."""
+    spec = tmp_path / "drop.arch"
+    spec.write_text(
+        "block F() { Dropout(0.5) -> conv: Conv(4, 3) }\nnet drop on 4x8x8 { sum 2 as i { paths[i]: F } }\n"
+    )
+    model: Any = module_of(str(spec), "fused")
+    with torch.no_grad():
+        model.paths[1].conv.weight.copy_(-model.paths[0].conv.weight)
+    assert model.train()(torch.ones(2, 4, 8, 8)).abs().mean() > 0.05
+    assert model.eval()(torch.ones(2, 4, 8, 8)).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("body", ["ReLU -> AvgPool(3, stride=1, padding=1)", "ReLU -> Dropout(0.5)"])
+def test_functions_without_weights_are_not_fused(body: str, tmp_path: Path) -> None:
+    spec = tmp_path / "pool.arch"
+    spec.write_text(f"block F() {{ {body} }}\nnet pool on 4x8x8 {{ sum 3 as i {{ paths[i]: F }} }}\n")
+    with pytest.raises(ArchError) as caught:
+        load(str(spec), "fused")
+    assert "hold no convolution or normalisation" in caught.value.diagnostics[0].notes[0].text
+
+
+def test_processes_of_a_group_see_one_checkpoint(tmp_path: Path) -> None:
+    """Machines without a shared disk: the second process finds no checkpoint, and both stop before they train."""
+    assert train(tmp_path, "mesh:2", "--run-dir", tmp_path / "run0", "--epochs=1", processes=2).returncode == 0
+    starter = tmp_path / "start.py"
+    folder, script = str(tmp_path / "mesh2"), str(tmp_path / "mesh2" / "train.py")
+    starter.write_text(
+        "import os, runpy, sys\n"
+        f"sys.path.insert(0, {folder!r})\n"
+        f"sys.argv = ['train.py', '--resume', '--device=cpu', '--epochs=2', '--run-dir', {str(tmp_path / 'run')!r}]\n"
+        "sys.argv[-1] += os.environ['RANK']\n"
+        f"runpy.run_path({script!r}, run_name='__main__')\n"
+    )
+    done = run(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", starter)
+    assert done.returncode != 0 and "processes see different checkpoints: share --run-dir" in done.stderr
+
+
+def test_options_that_would_do_nothing() -> None:
+    archdsl = (sys.executable, "-m", "archdsl", "params", "MultiResNet(8, k=2)")
+    for option in ("--machine=a100", "--batch=7", "--amp=bf16"):
+        done = run(*archdsl, option)
+        assert done.returncode == 2 and "is for --" in done.stderr
+    assert run(*archdsl, "--place=").returncode == 1
+    place = "MultiResNet(8, k=2) { place { split 2 } }"
+    assert "placement      split:2" in succeed(sys.executable, "-m", "archdsl", "params", place)
+    done = run(sys.executable, "-m", "archdsl", "check", "MultiResNet(8, k=2) { place { split 9 } }")
+    assert done.returncode == 1 and "^^^" in done.stderr
+
+
+def test_build_takes_devices() -> None:
+    model = archdsl.build("MultiResNet(8, k=3) on digits { place { split 2 } }", devices=("cpu", "cpu"))
+    assert model(torch.zeros(2, 1, 8, 8)).shape == (2, 10)
+
+
+def test_fusing_two_functions_does_not_pay() -> None:
+    """What puts weights together in every step costs launches too."""
+    gains = []
+    for k in (2, 4, 6):
+        alone, fused = (load(f"MultiResNet(110, k={k})", place)[0].network for place in (None, "fused"))
+        gains.append(predict(alone, MACHINES["k80"], 32).elapsed / predict(fused, MACHINES["k80"], 32).elapsed)
+    assert gains[0] < 1.02 < gains[1] < gains[2]

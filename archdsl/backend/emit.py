@@ -14,7 +14,7 @@ from archdsl.backend.training import train_view
 from archdsl.backend.validate import Unfaithful, validate
 from archdsl.base.signing import UNSIGNED, signed
 from archdsl.base.version import __version__
-from archdsl.core.ir import Layer, Network, Origin, applications, blocks_of
+from archdsl.core.ir import Block, Layer, Network, Origin, applications, blocks_of
 from archdsl.core.measure import measure
 from archdsl.core.placement import place
 
@@ -117,9 +117,10 @@ def _support(name: str, network: Network) -> str:
     folder = resources.folder("templates") / "support"
     if (folder / f"{name}.py").exists():
         return (folder / f"{name}.py").read_text(encoding="utf-8").rstrip()
-    kinds = {
-        a.module.kind for b in blocks_of(network.root) for a in applications(b.body) if isinstance(a.module, Layer)
-    }
+    functions = [a.module for b in blocks_of(network.root) if b.style == "parallel" for a in applications(b.body)]
+    inner = [b for f in functions if isinstance(f, Block) for b in blocks_of(f)]
+    kinds = {f.kind for f in functions if isinstance(f, Layer)}
+    kinds |= {a.module.kind for b in inner for a in applications(b.body) if isinstance(a.module, Layer)}
     return environment().get_template(f"support/{name}.py.j2").render(random=bool(kinds & _RANDOM)).rstrip()
 
 

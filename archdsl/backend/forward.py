@@ -137,9 +137,9 @@ class Forward:
 
     def _overwrites(self, node: Node, flat: Flat, plan: _Plan) -> bool:
         """Whether an operation may overwrite its operand: a new tensor that it alone reads."""
-        if _kind(node) not in OVERWRITES or node.inputs[0] not in plan.nested:
+        if kind_of(node) not in OVERWRITES or node.inputs[0] not in plan.nested:
             return False
-        return _kind(next(n for n in flat.nodes if n.id == node.inputs[0])) in FRESH
+        return kind_of(next(n for n in flat.nodes if n.id == node.inputs[0])) in FRESH
 
     def _application(self, node: Node, inplace: bool) -> Expr:
         operands = tuple(self._exprs[v] for v in node.inputs)
@@ -360,14 +360,14 @@ def _plan(flat: Flat, alone: frozenset[str]) -> _Plan:
     for i, node in enumerate(flat.nodes):
         mine = users.get(node.id, [])
         inner = frozenset().union(*(kinds[v] for v in node.inputs if v in nested))
-        kinds[node.id] = inner | {_kind(node)}
+        kinds[node.id] = inner | {kind_of(node)}
         if len(mine) != 1:
             continue
         user = flat.nodes[mine[0]] if mine[0] < len(flat.nodes) else None
         if isinstance(node.op, Repeat):
             additions = user is not None and isinstance(user.op, Operation) and user.op.kind == "add"
             already = user is not None and any(
-                v in nested and _kind(flat.nodes[position[v]]) == "loop" for v in user.inputs if v in position
+                v in nested and kind_of(flat.nodes[position[v]]) == "loop" for v in user.inputs if v in position
             )
             if node.op.part.kind == "sum" and additions and not already:
                 nested.add(node.id)
@@ -385,7 +385,7 @@ def _plan(flat: Flat, alone: frozenset[str]) -> _Plan:
     return _Plan(frozenset(nested), last)
 
 
-def _kind(node: Node) -> str:
+def kind_of(node: Node) -> str:
     match node.op:
         case Module(kind=kind) | Operation(kind=kind):
             return kind
@@ -403,8 +403,8 @@ def _nests(node: Node, kinds: frozenset[str], user: Node | None, alone: frozense
         return not isinstance(node.op, Choice | Repeat)
     if isinstance(user.op, Choice | Repeat | Output) or isinstance(node.op, Choice | Output):
         return False
-    kind = _kind(user)
-    if kind == "add" and kinds <= {"multiply", "affine"} and _kind(node) == "multiply":
+    kind = kind_of(user)
+    if kind == "add" and kinds <= {"multiply", "affine"} and kind_of(node) == "multiply":
         return True
     if kind in _JOINS:
         return len(kinds) == 1 and not kinds & (_JOINS | alone - {"block"})

@@ -6,9 +6,11 @@ grouped, and the last convolution adds up the results.
 
 from __future__ import annotations
 
+from typing import Any
+
 from archdsl.backend.construct import Constructor
 from archdsl.backend.flatten import Choice, Flat, Module, Node
-from archdsl.backend.forward import Forward
+from archdsl.backend.forward import Forward, kind_of
 from archdsl.backend.groups import Mismatch
 from archdsl.backend.merge import RegionPart, Slot
 from archdsl.backend.pymodel import Expr, call, statement
@@ -31,6 +33,8 @@ class FusedForward(Forward):
         self.helpers: set[str] = set()
         self._last: int | None = None
         """The last convolution, if it can add up the results."""
+        self._wide: dict[int, bool | None] = {0: False}
+        """Whether a value has a share of channels for each function; None if that depends on the instance."""
 
     def lines(self, input: Shape, indent: int = 8) -> list[str]:
         self._bind(0, "x")
@@ -43,7 +47,16 @@ class FusedForward(Forward):
         return [*lines, *statement("return ", result, indent)]
 
     def _application(self, node: Node, inplace: bool) -> Expr:
+        before = self._wide.get(node.inputs[0])
+        self._wide[node.id] = before if kind_of(node) not in HELPERS else True
         match node.op:
+            case Module(target=target, kind="Dropout"):
+                if before is None:
+                    raise Mismatch  # instances differ: each has a class of its own
+                self.helpers |= {"drop_each"} if before else {"drop_each", "copies"}
+                operand = self._exprs[node.inputs[0]]
+                shares = operand if before else call("copies", operand, "len(self)")
+                return call("drop_each", f"[f.{target.removeprefix('self.')} for f in self]", shares)
             case Module(target=target, kind=kind) if kind in HELPERS:
                 helper = "convolve_and_add" if node.id == self._last else HELPERS[kind]
                 self.helpers.add(helper)
@@ -56,6 +69,12 @@ class FusedForward(Forward):
 
     def _loop(self, *_: object) -> list[str]:
         raise Mismatch  # iterations are written out here
+
+    def _choice(self, node: Node, op: Choice, *rest: Any) -> list[str]:
+        lines = super()._choice(node, op, *rest)
+        arms = {self._wide.get(arm.output) for arm in op.arms}
+        self._wide[node.id] = arms.pop() if len(arms) == 1 else None
+        return lines
 
     def _test(self, op: Choice) -> tuple[str, int]:
         test, arm = super()._test(op)

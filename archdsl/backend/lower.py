@@ -211,6 +211,7 @@ _NAMES = frozenset(
         *HELPERS.values(),
         "convolve_and_add",
         "add_shares",
+        "copies",
     }
 )
 """What templates/support/ defines beside classes of layers."""

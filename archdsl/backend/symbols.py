@@ -150,6 +150,11 @@ def _apply_each(modules: list[Callable[[_Symbol], _Symbol]], x: _Symbol | _Share
     return _Shares([module(part) for module, part in zip(modules, parts, strict=True)])
 
 
+def _drop_each(modules: list[Callable[[_Symbol], _Symbol]], x: _Shares) -> _Shares:
+    assert isinstance(x, _Shares)
+    return _apply_each(modules, x)
+
+
 def _add_shares(x: _Shares, count: int) -> _Symbol:
     assert len(x.parts) == count
     return _Symbol(sum(part.value for part in x.parts) % PRIME)
@@ -387,7 +392,8 @@ _SUPPORT: dict[str, Callable[..., object]] = {
     "Mesh": _Parallel,
     "convolve_each": _apply_each,
     "normalise_each": _apply_each,
-    "drop_each": _apply_each,
+    "drop_each": _drop_each,
+    "copies": lambda x, count: _Shares([x] * count),
     "convolve_and_add": _apply_and_add,
     "add_shares": _add_shares,
 }

@@ -95,6 +95,9 @@ def _unfusible(loop: Loop) -> str | None:
         return f"its functions are single layers ({module.kind}): write them as a block"
     if module.style != "module":
         return "its functions are lists: write them as a block"
+    kinds = {step.module.kind for step in applications(module.body) if isinstance(step.module, Layer)}
+    if not kinds & {"Conv", "BatchNorm"}:
+        return "its functions hold no convolution or normalisation"
     return _unfusible_region(module.body, 0)
 
 

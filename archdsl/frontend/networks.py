@@ -38,6 +38,8 @@ class Elaborated:
 
     network: Network
     expectations: tuple[syntax.Expect, ...]
+    place: Span | None = None
+    """The clause that says where it runs."""
 
     def check(self) -> Measure:
         """The measure of the network. Raises ArchError for every figure that it does not meet."""
@@ -124,7 +126,7 @@ def elaborated_item(
         _figure(expectation)
         if any((e.what, e.figure) == (expectation.what, expectation.figure) for e in expectations[:i]):
             raise error("bad-expect", expectation.what_span, problem=f"`{expectation.what}` is expected twice")
-    return Elaborated(network, expectations)
+    return Elaborated(network, expectations, places[0].span if places else None)
 
 
 def _digest(file: syntax.File) -> str:

@@ -44,11 +44,11 @@ def placement_of(kind: str, devices: object, kind_span: Span | None, span: Span 
     return Placement("split" if kind == "split" else "mesh", devices)
 
 
-def misplaced(network: Network, placement: Placement, found: Sequence[Sum]) -> ArchError:
+def misplaced(network: Network, placement: Placement, found: Sequence[Sum], span: Span | None) -> ArchError:
     """The error of a placement that applies to no sum of a network."""
     reasons = tuple(dict.fromkeys(f"in {s.block.name}, {s.problem}" for s in found))
     problem = f"`{placement}` applies to nothing in {network.name}"
     if reasons:
-        return error("bad-place", None, problem=problem, notes=tuple(Note(r) for r in reasons[:5]))
+        return error("bad-place", span, problem=problem, notes=tuple(Note(r) for r in reasons[:5]))
     help = "a parallel sum is `sum k { ... }` with k of 2 or more, or a residual block with k=2"
-    return error("bad-place", None, problem=f"{problem}: it has no parallel sum", help=help)
+    return error("bad-place", span, problem=f"{problem}: it has no parallel sum", help=help)

@@ -22,8 +22,8 @@ class DropPath(nn.Module):
         spare = torch.randint(columns, (), device=device)
         kept = kept | (~kept.any() & (position == spare))
         if self.chance is not None and self.column is not None:
-            alone = position == columns - 1 - self.column
-            whole = (self.chance < self.one_column) & alone.any()
+            alone = position == columns - 1 - self.column.to(device)
+            whole = (self.chance.to(device) < self.one_column) & alone.any()
             kept = torch.where(whole, alone, kept)
         return kept / kept.sum()
 

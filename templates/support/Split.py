@@ -7,23 +7,29 @@ class Split(nn.ModuleList):
     Abdi and Nahavandi, arXiv:1609.05672, section IV.D, for any number of devices.
     """
 
+    devices: Sequence[str] = ()
+
     def spread(self, devices: Sequence[str]) -> None:
         """Move each function to its device."""
-        for i, function in enumerate(self):
-            function.to(devices[i * len(devices) // len(self)])
+        self.devices = devices
+        for device, functions in zip(devices, self.shares(len(devices))):
+            for function in functions:
+                function.to(device)
+
+    def shares(self, count: int) -> list[list[nn.Module]]:
+        """The functions in as many parts, in order."""
+        place = [i * count // len(self) for i in range(len(self))]
+        return [[f for f, n in zip(self, place) if n == part] for part in range(count)]
 
     def forward(self, x: Tensor) -> Tensor:
-        shares: dict[torch.device, list[nn.Module]] = {}
-        for function in self:
-            device = next(function.parameters(), x).device
-            shares.setdefault(device, []).append(function)
-        sent = {device: x.to(device, non_blocking=True) for device in shares}
-        total: Tensor | None = None
-        for device, functions in reversed(shares.items()):  # the distant ones first
-            part = functions[0](sent[device])
+        sent = [x.to(device, non_blocking=True) for device in self.devices] or [x]
+        parts: list[Tensor] = []
+        for there, functions in zip(reversed(sent), reversed(self.shares(len(sent)))):
+            part = functions[0](there)  # the distant ones first: they run meanwhile
             for function in functions[1:]:
-                part = part + function(sent[device])
-            part = part.to(x.device, non_blocking=True)
-            total = part if total is None else part + total
-        assert total is not None
+                part = part + function(there)
+            parts.append(part)
+        total = parts.pop()
+        for part in parts:
+            total = total + part.to(x.device, non_blocking=True)
         return total
