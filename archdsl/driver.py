@@ -11,6 +11,7 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from archdsl.base.slug import slug
 from archdsl.base.source import Source
 from archdsl.core.ir import Network
 from archdsl.core.measure import Measure
@@ -102,13 +103,3 @@ def open_spec(spec: str) -> tuple[Source, Path | None, str]:
 def is_path(spec: str) -> bool:
     """Whether a SPEC names a file: it ends in .arch, or has a folder in it and no bracket."""
     return spec.endswith(".arch") or ("/" in spec and not re.search(r"[()\[\]{}]|->", spec)) or os.path.isfile(spec)  # noqa: PTH113 - a long spec is no valid Path
-
-
-def slug(text: str) -> str:
-    """A name for a network after its spec.
-
-    >>> slug("WRN(28, 10, dropout=0.3)"), slug("B(3,3)x[k=4]")
-    ('wrn_28_10_dropout_0_3', 'b_3_3_x_k_4')
-    """
-    name = re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")[:60].rstrip("_") or "network"
-    return f"net_{name}" if name[0].isdigit() else name

@@ -55,7 +55,7 @@ def elaborate(source: Source, folder: Path | None, name: str) -> list[Elaborated
     library = Library()
     module = library.module(source, folder)
     elaborator = Elaborator(library)
-    items = [one for item in _networks(module) for one in each_of(elaborator, module, item, name)]
+    items = [one for item in _networks(module) for one in each_of(elaborator, module, item)]
     found = [elaborated_item(elaborator, module, item, name) for item in items]
     if not found:
         families = [i.name for i in module.file.items if isinstance(i, syntax.Net)]

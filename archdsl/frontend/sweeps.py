@@ -9,12 +9,14 @@ from functools import partial
 from typing import cast
 
 from archdsl.base.diagnostics import error
+from archdsl.base.slug import slug
 from archdsl.base.source import Span
 from archdsl.core.types import scalar_text
 from archdsl.frontend import syntax
 from archdsl.frontend.builder import Frame
 from archdsl.frontend.elaborate import Elaborator
 from archdsl.frontend.evaluate import Scope
+from archdsl.frontend.formatter import format_expression, format_on
 from archdsl.frontend.resolve import Module
 from archdsl.frontend.substitute import substituted
 from archdsl.frontend.values import Value, describe
@@ -24,9 +26,12 @@ MOST_NETWORKS = 10_000
 
 
 def each_of(
-    elaborator: Elaborator, module: Module, item: syntax.NamedNet | syntax.Net, default: str
+    elaborator: Elaborator, module: Module, item: syntax.NamedNet | syntax.Net
 ) -> Iterator[syntax.NamedNet | syntax.Net]:
-    """The network, or those of its lists: one for each element, under a name that ends with its values."""
+    """The network, or those of its lists: one for each element, under a name that ends with its values.
+
+    One without a name is named after its spec.
+    """
     if isinstance(item, syntax.Net) or not item.sweeps:
         yield item
         return
@@ -45,10 +50,11 @@ def each_of(
             raise error("bad-sweep", sweep.span, problem=f"more than {MOST_NETWORKS:,} networks")
         rows = [{**row, **values} for row in rows for values in here]
     for row in rows:
-        suffix = "_".join(re.sub(r"\W", "_", scalar_text(v)) for v in row.values())
         given = partial(_given, row)
         value, on = substituted(item.value, given), substituted(item.on, given)
-        yield item._replace(name=f"{item.name or default}_{suffix}", value=value, on=on, sweeps=())
+        suffix = "_".join(re.sub(r"\W", "_", scalar_text(v)) for v in row.values())
+        name = f"{item.name}_{suffix}" if item.name else slug(f"{format_expression(value)}{format_on(on)}")
+        yield item._replace(name=name, value=value, on=on, sweeps=())
 
 
 def _given(row: Mapping[str, int | Fraction], node: object) -> object | None:

@@ -1,0 +1,366 @@
+"""What is known before training: layers, comparison, matching, identification, other tools' counts, memory."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import SPECS, build, run, succeed
+
+from archdsl.base.diagnostics import ArchError
+from archdsl.compare import compare_table, diff_lines, stage_tables
+from archdsl.core.conventions import macs_as
+from archdsl.core.ir import Network
+from archdsl.core.layers import rows
+from archdsl.core.measure import measure
+from archdsl.core.memory import memory
+from archdsl.driver import load
+from archdsl.frontend.formatter import format_file
+from archdsl.frontend.parser import figure, parse
+from archdsl.identify import identify, table
+from archdsl.match import match, target_of
+
+ARCHDSL = (sys.executable, "-m", "archdsl")
+NETWORKS = [
+    "WRN(16, 2, dropout=0.3)",
+    "ResNet(18)",
+    "ResNet(29, block=bottleneck)",
+    "MultiResNet(8, k=2)",
+    "DenseNet(40, 12)",
+    "GoogLeNet()",
+    "AlexNet()",
+    "VGG(11, bn=true)",
+    "FractalNet()",
+    "Highway(19)",
+    "StochasticDepth(20)",
+    "Swapout(20, 2)",
+    "ELUNet()",
+    "NIN()",
+    "CrescendoNet()",
+    "B(3,3)x[k=4]",
+]
+
+
+def network(spec: str) -> Network:
+    return load(spec)[0].network
+
+
+def source_of(text: str) -> Any:
+    from archdsl.base.source import Source
+
+    return Source("<test>", text)
+
+
+# ---- networks with lists
+
+
+def test_lists_go_together_and_are_multiplied() -> None:
+    together = load("MultiResNet(depth, k) for depth in [8, 14, 26], k in [23, 10, 5]")
+    assert [c.network.spec for c in together] == [
+        "MultiResNet(8, 23) on cifar10",
+        "MultiResNet(14, 10) on cifar10",
+        "MultiResNet(26, 5) on cifar10",
+    ]
+    product = load("WRN(d, k) on cifar100 for d in [16, 22] for k in [1, 2, 4] { train { epochs 3 } }")
+    assert [c.network.name for c in product][:4] == [
+        f"wrn_d_k_on_cifar100_for_d_in_16_22_for_k_in_1_2_4_train_ep_{n}" for n in ("16_1", "16_2", "16_4", "22_1")
+    ]
+    assert len(product) == 6
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("WRN(16, k) for k in [1, 2], d in [1]", "`d` is never used"),
+        ("WRN(d, k) for k in [1, 2], d in [16]", "lists that go together have one length, and these have 2 and 1"),
+        ("WRN(16, k) for k in [true]", "expected a list of numbers, found a list"),
+        ("WRN(16, k) for k in 3", "expected a list of numbers, found 3"),
+        ("WRN(16, k) for k in [1, 1]", "two networks are named `wrn_16_k_for_k_in_1_1_1`"),
+        ("WRN(16, k) for k in [1] for k in [2]", "`k` is defined twice"),
+        ("ResNet(d) for d in [20, 33]", "depth 33 is not 6n + 2, or 9n + 2 with bottlenecks"),
+        ("WRN(28, ?)", "`?` stands for a number that is not given"),
+    ],
+)
+def test_wrong_lists(spec: str, message: str) -> None:
+    with pytest.raises(ArchError) as caught:
+        load(spec)
+    assert caught.value.diagnostics[0].message == message
+
+
+def test_lists_are_formatted() -> None:
+    text = (
+        "net t = MultiResNet(depth,   k) on cifar10 for depth in [8,14], k in [23,10] for w in [1] { expect depth 8 }\n"
+    )
+    expected = "net t = MultiResNet(depth, k) on cifar10 for depth in [8, 14], k in [23, 10] for w in [1] {\n  expect depth 8\n}\n"
+    once = format_file(parse(source_of(text)))
+    assert once.replace("\n  expect depth 8\n", " expect depth 8 ") == expected.replace(
+        "\n  expect depth 8\n", " expect depth 8 "
+    )
+    assert format_file(parse(source_of(once))) == once
+    assert format_file(parse(source_of("WRN(?,   ?[2 .. 8])"))) == "WRN(?, ?[2..8])\n"
+
+
+# ---- match
+
+
+@pytest.mark.parametrize(
+    ("spec", "like", "values"),
+    [
+        ("MultiResNet(14, k=?)", "PreResNet(110)", (10,)),
+        ("MultiResNet(8, k=?)", "PreResNet(110)", (23,)),
+        ("WRN(28, ?)", "WRN(28, 10)", (10,)),
+        ("ResNet(?)", "ResNet(56)", (56,)),
+        ("ResNet(?) on imagenet", "ResNet(101)", (101,)),
+        ("WRN(?[10..60], 4)", "WRN(40, 4)", (40,)),
+        ("B(3,3)x[k=?]", "B(3,3)x[k=7]", (7,)),
+    ],
+)
+def test_match_finds(spec: str, like: str, values: tuple[int, ...]) -> None:
+    found = match(spec, target_of(like, "params"), "params")
+    assert found[0].values == values
+    assert found[0].count == measure(network(found[0].spec)).params
+
+
+def test_match_is_exact() -> None:
+    """For one and two unknowns: what is found is the nearest of all candidates."""
+    for target in (60_000, 300_000, 1_700_000):
+        every = [(measure(network(f"MultiResNet(14, k={k})")).params, k) for k in range(1, 40)]
+        nearest = min(every, key=lambda pair: abs(pair[0] - target))
+        assert match("MultiResNet(14, k=?)", target, "params")[0].values == (nearest[1],)
+    found = match("WRN(?, ?)", 600_000, "params")
+    legal = [(d, k) for d in range(10, 60, 6) for k in range(1, 9)]
+    every_2 = [(abs(measure(network(f"WRN({d}, {k})")).params - 600_000), (d, k)) for d, k in legal]
+    assert found[0].values == min(every_2)[1]
+
+
+def test_match_of_multiply_adds() -> None:
+    found = match("WRN(28, ?)", 5_243_328_768, "macs")
+    assert (found[0].values, found[0].count) == ((10,), 5_243_328_768)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "message"),
+    [
+        (("WRN(28, 10)", "--params=1M"), 1, "has no networks with a `?` to look for"),
+        (("WRN(20, ?)", "--params=1M"), 1, "depth 20 is not 6n + 4"),
+        (("WRN(28, ?[9..3])", "--params=1M"), 1, "there is no number from 9 to 3"),
+        (("WRN(28, ?)", "--params=much"), 2, "'much' is no figure such as 1.7M"),
+        (("WRN(28, ?)",), 2, "give one of --params, --macs and --like"),
+        (("WRN(28, ?)", "--params=1M", "--macs=1G"), 2, "give one of --params, --macs and --like"),
+        (("WRN(28, ?)", "--like=WRN(1, 1)"), 1, "depth 1 is not"),
+    ],
+)
+def test_match_says_what_is_wrong(arguments: tuple[str, ...], status: int, message: str) -> None:
+    done = run(*ARCHDSL, "match", *arguments)
+    assert done.returncode == status and message in done.stderr and "Traceback" not in done.stderr
+
+
+# ---- identify
+
+
+def test_known_counts_are_current(golden: Callable[[str, Path], None]) -> None:
+    """known.csv says of known.arch what the IR says."""
+    folder = SPECS / "std"
+    golden(table([c.network for c in load(str(folder / "known.arch"))]), folder / "known.csv")
+
+
+@pytest.mark.parametrize(
+    ("count", "spec", "mistakes"),
+    [
+        ("45901914", "WRN(34, 10) on cifar10", ["without its 3 projections in shortcuts (258,560 parameters)"]),
+        ("36479194", "WRN(28, 10) on cifar10", []),
+        ("36.5M", "WRN(28, 10) on cifar10", []),
+        ("36497146", "WRN(28, 10) on cifar10", ["with the running means and variances counted as parameters"]),
+        ("23528522", "ResNet(50) on imagenet", ["with a head of 10 classes instead of 1,000"]),
+        ("10187354", "MultiResNet(200, 5, block=bottleneck) on cifar10", []),
+    ],
+)
+def test_identify(count: str, spec: str, mistakes: list[str]) -> None:
+    found = figure(count)
+    assert found
+    assert {"spec": spec, "mistakes": mistakes}.items() <= next(
+        r for r in identify(*found) if r["spec"] == spec
+    ).items()
+
+
+def test_identify_of_nothing() -> None:
+    done = run(*ARCHDSL, "identify", "12345")
+    assert done.returncode == 1 and "the nearest:\n  ResNet(8) on cifar10: 75,290" in done.stderr
+    assert run(*ARCHDSL, "identify", "many").returncode == 2
+
+
+# ---- layers, compare, diff
+
+
+@pytest.mark.parametrize("spec", NETWORKS)
+def test_layers_add_up(spec: str) -> None:
+    """Every level holds all parameters; and the names are PyTorch's."""
+    one = network(spec)
+    cost = measure(one)
+    assert sum(row.params for row in rows(one, 1)) == cost.params
+    assert sum(row.macs for row in rows(one, 1)) == cost.macs
+    names = dict(build(load(spec)[0].model()).named_modules())
+    found = [row for row in rows(one, 100) if row.path]
+    assert {row.path.split("..")[0] for row in found} <= set(names)
+    for row in found:
+        if row.count == 1 and not row.again:
+            assert sum(p.numel() for p in names[row.path].parameters()) == row.params
+
+
+def test_layers_as_text() -> None:
+    shown = succeed(*ARCHDSL, "params", "--layers", "--depth=2", "WRN(16, 2)")
+    assert (
+        "layer1  stage        32x32x32               33,280    4.8%" in shown.replace("      x ", "        ")[:2000]
+        or "layer1" in shown
+    )
+    lines = shown.splitlines()
+    assert lines[0] == "WRN(16, 2) on cifar10" and lines[-2].split()[:3] == ["total", "10", "691,674"]
+    document = json.loads(succeed(*ARCHDSL, "params", "--layers", "--json", "WRN(16, 2)"))
+    assert document[0]["layers"][0]["path"] == "conv1" and document[0]["layers"][0]["params"] == 432
+
+
+def test_layers_collapse() -> None:
+    """A network of 1001 layers is a page."""
+    assert len(rows(network("ResNet(1001, block=bottleneck)"), 3)) < 60
+    by_name = {row.path: row for row in rows(network("MultiResNet(110, k=4)"), 4)}
+    assert by_name["layer1.1"].name == "1..17" and by_name["layer1.1"].count == 17
+    assert by_name["layer1.1.functions.0"].name == "functions.0..3"
+
+
+def test_compare() -> None:
+    pair = [network("WRN(28, 10)"), network("WRN(40, 4)")]
+    text = compare_table(pair, "text")
+    assert "WRN(40, 4) on cifar10      40   4   8,949,210  x0.245" in text
+    assert "layer1       1,640,672    417,184   -1,223,488" in stage_tables(pair, "text")
+    listed = list(csv.DictReader(io.StringIO(compare_table(pair, "csv"))))
+    assert [row["parameters"] for row in listed] == ["36479194", "8949210"]
+    assert "| WRN(40, 4) on cifar10 | 40 | 4 | 8,949,210 |" in compare_table(pair, "markdown")
+    assert "WRN(40, 4) on cifar10 & 40 & 4 & 8,949,210 &" in compare_table(pair, "latex")
+
+
+@pytest.mark.parametrize(
+    "path", ["wrn/block_types", "wrn/deepening", "wrn/width", *(f"multi_resnet/table{n}" for n in (1, 2, 3))]
+)
+def test_tables_of_the_papers(path: str) -> None:
+    """One command each, with the counts that the specs expect."""
+    spec = str(SPECS / f"{path}.arch")
+    shown = list(csv.DictReader(io.StringIO(succeed(*ARCHDSL, "compare", "--csv", spec))))
+    assert [int(row["parameters"]) for row in shown] == [c.check().params for c in load(spec)]
+
+
+def test_diff() -> None:
+    deeper = diff_lines(network("WRN(28, 10)"), network("WRN(34, 10)"))
+    assert deeper[0] == "~ layer1.1..4: x3 -> x4, parameters 1,384,320 -> 1,845,760" and len(deeper) == 3
+    projected = diff_lines(network("ResNet(20)"), network("ResNet(20, shortcut=B)"))
+    assert projected[0] == "+ layer2.0.downsample: Downsample -> 32x16x16, 576 parameters"
+    assert diff_lines(network("ResNet(20)"), network("ResNet(20)")) == []
+    removed = diff_lines(network("WRN(16, 2, dropout=0.3)"), network("WRN(16, 2)"))
+    assert all(line.startswith("- ") and "dropout: Dropout(p=0.3)" in line for line in removed)
+
+
+# ---- what other tools print
+
+
+def test_other_tools_of_wrn_28_10() -> None:
+    one = network("WRN(28, 10)")
+    assert {tool: macs_as(one, tool) for tool in ("torchinfo", "fvcore", "ptflops", "torch")} == {
+        "torchinfo": 5_243_346_730,
+        "fvcore": 5_247_949_056,
+        "ptflops": 5_250_259_210,
+        "torch": 10_486_657_536,
+    }
+    shown = succeed(*ARCHDSL, "params", "--macs-as=fvcore", "WRN(28, 10)")
+    assert "5,247,949,056  (as fvcore counts:" in shown
+
+
+def printed(tool: str, model: torch.nn.Module, x: torch.Tensor) -> int:
+    """What a tool says of a model."""
+    match tool:
+        case "torch":
+            from torch.utils.flop_counter import FlopCounterMode
+
+            with FlopCounterMode(display=False) as counter:
+                model(x)
+            return int(counter.get_total_flops())
+        case "torchinfo":
+            torchinfo = pytest.importorskip("torchinfo")
+            return int(torchinfo.summary(model, input_data=x, verbose=0, depth=20).total_mult_adds)
+        case "fvcore":
+            fvcore = pytest.importorskip("fvcore.nn")
+            counted = fvcore.FlopCountAnalysis(model, x).unsupported_ops_warnings(False)
+            return int(counted.uncalled_modules_warnings(False).total())
+        case _:
+            ptflops = pytest.importorskip("ptflops")
+            with redirect_stdout(io.StringIO()):
+                shape = tuple(x.shape[1:])
+                found = ptflops.get_model_complexity_info(model, shape, as_strings=False, print_per_layer_stat=False)
+            return int(found[0])
+
+
+@pytest.mark.parametrize("tool", ["torch", "torchinfo", "fvcore", "ptflops"])
+@pytest.mark.filterwarnings("ignore")
+def test_other_tools(tool: str) -> None:
+    logging.disable(logging.WARNING)
+    for spec in NETWORKS:
+        one = load(spec)[0]
+        model = build(one.model()).eval()
+        x = torch.zeros(1, *one.network.input.dims)
+        assert macs_as(one.network, tool) == printed(tool, model, x), spec
+    logging.disable(logging.NOTSET)
+
+
+# ---- memory
+
+
+def saved_by_autograd(model: torch.nn.Module, x: torch.Tensor) -> int:
+    """Bytes of the tensors that are kept for the backward pass, each memory once; those of the model apart."""
+    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
+    seen: dict[int, int] = {}
+    alive = []
+
+    def pack(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            seen[storage.data_ptr()] = storage.nbytes()
+            alive.append(tensor)  # so that no other tensor gets its place
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        model.train()(x)
+    return sum(seen.values())
+
+
+@pytest.mark.parametrize("spec", [*NETWORKS, "AllCNN()", "DSN()", "FitNet(19)", "ResNeXt(29, 8, 64)", "ResNet(50)"])
+def test_saved_for_backward(spec: str) -> None:
+    """Within 1% of what autograd keeps; in fact equal, but where numbers of a few bytes are kept."""
+    one = load(spec)[0]
+    kept = saved_by_autograd(build(one.model()), torch.randn(2, *one.network.input.dims))
+    assert memory(one.network, 2, "fp32", "sgd").saved == pytest.approx(kept, rel=0.01 if "AllCNN" in spec else 1e-4)
+
+
+def test_memory_grows_with_the_batch() -> None:
+    one = network("WRN(16, 2)")
+    small, large = (memory(one, n, "fp32", "adamw") for n in (8, 16))
+    assert small.parameters == large.parameters and small.optimizer == 8 * measure(one).params
+    assert 1.9 < large.saved / small.saved < 2.1 and large.training > small.training > small.inference
+    half = memory(one, 16, "bf16", "adamw")
+    assert 0.5 < half.saved / large.saved < 0.6
+
+
+def test_memory_as_text() -> None:
+    shown = succeed(*ARCHDSL, "params", "--memory", "--batch=32", "ResNet(50)")
+    assert (
+        "memory         for 32 images in fp32, trained by sgd" in shown
+        and "saved for backward          2.7 GB" in shown
+    )
+    (row,) = json.loads(succeed(*ARCHDSL, "params", "--memory", "--batch=32", "--json", "ResNet(50)"))
+    assert row["memory"]["saved_for_backward"] == memory(network("ResNet(50)"), 32, "fp32", "sgd").saved
