@@ -246,6 +246,41 @@ def params(
 
 
 @cli.command()
+@_specs
+@click.option("--decay", default="0.5", metavar="X", help="What a gradient is multiplied by in a block [0.5].")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Picture: .svg, .png or .pdf.")
+@click.option("--json", "as_json", is_flag=True, help="An array of objects, for scripts.")
+@_table_form
+@_failing
+def ensemble(specs: Sequence[str], decay: str, output: Path | None, as_json: bool, form: str | None) -> None:
+    """Show residual networks as ensembles of paths: how many, how long, and which of them train.
+
+    The effective lengths are those of the paths that carry all but 5% of the gradient at either end.
+    """
+    from archdsl.driver import load
+    from archdsl.frontend.parser import figure
+    from archdsl.paths import draw, ensemble_rows, ensemble_table, ensembles
+    from archdsl.plot import PlotError
+
+    factor = figure(decay)
+    if factor is None or not 0 < factor[0] <= 1:
+        raise click.UsageError("--decay is a number above 0 and at most 1")
+    found = ensembles([one.network for spec in specs for one in load(spec)], factor[0])
+    if as_json:
+        click.echo(json.dumps(ensemble_rows(found), indent=2))
+    else:
+        click.echo(ensemble_table(found, form or "text"))
+        if form is None:
+            click.echo(f"(a gradient is multiplied by {decay} in every block that it passes; 90% of it is effective)")
+    if output is not None:
+        try:
+            draw(found, output)
+        except PlotError as problem:
+            click.echo(f"archdsl: {problem}", err=True)
+            sys.exit(WRONG)
+
+
+@cli.command()
 @click.argument("figure", metavar="COUNT")
 @click.option("--json", "as_json", is_flag=True, help="An array of objects, for scripts.")
 @_failing

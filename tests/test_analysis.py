@@ -6,9 +6,11 @@ import csv
 import io
 import json
 import logging
+import math
 import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from support import SPECS, build, run, succeed
 from archdsl.base.diagnostics import ArchError
 from archdsl.compare import compare_table, diff_lines, stage_tables
 from archdsl.core.conventions import macs_as
+from archdsl.core.ensemble import ensemble
 from archdsl.core.ir import Network
 from archdsl.core.layers import rows
 from archdsl.core.measure import measure
@@ -358,3 +361,50 @@ def test_memory_as_text() -> None:
     )
     (row,) = json.loads(succeed(*ARCHDSL, "params", "--memory", "--batch=32", "--json", "ResNet(50)"))
     assert row["memory"]["saved_for_backward"] == memory(network("ResNet(50)"), 32, "fp32", "sgd").saved
+
+
+# ---- ensembles
+
+
+@pytest.mark.parametrize(
+    ("spec", "blocks", "functions"),
+    [
+        ("PreResNet(110)", ((1, 54),), 54),
+        ("ResNet(50)", ((1, 16),), 16),
+        ("WRN(28, 10)", ((1, 12),), 12),
+        ("MultiResNet(14, k=10)", ((10, 6),), 60),
+        ("MultiResNet(200, k=5, block=bottleneck)", ((5, 66),), 330),
+        ("WRN(16, 1, block=B(3, 3)x[k=3])", ((3, 6),), 18),
+        ("StochasticDepth(20)", ((1, 9),), 9),
+        ("ResNeXt(29, 8, 64)", ((1, 9),), 9),
+    ],
+)
+def test_residual_blocks_are_found(spec: str, blocks: tuple[tuple[int, int], ...], functions: int) -> None:
+    """Multiplicity 2^(nk): arXiv:1609.05672, section IV."""
+    found = ensemble(network(spec), Fraction(1, 2), 1000)
+    assert found and found.blocks == blocks and found.multiplicity == 2**functions
+
+
+def test_lengths_of_paths() -> None:
+    """Binomial for one function; and the ways through two blocks of two functions, counted by hand."""
+    one = ensemble(network("PreResNet(20)"), Fraction(1, 2), 1000)
+    assert one and one.paths == tuple(math.comb(9, n) for n in range(10)) and one.mean_length == Fraction(9, 2)
+    two = ensemble(network("B(3,3)x[k=2] -> B(3,3)x[k=2]"), Fraction(1, 2), 1000)
+    assert two and two.paths == (1, 6, 9)
+    assert two.gradient == (Fraction(4, 25), Fraction(12, 25), Fraction(9, 25)) and two.effective == (0, 2)
+
+
+def test_wider_is_shorter_than_deeper() -> None:
+    """At equal parameters more functions keep the effective paths shorter than more blocks do."""
+    deep, wide = (ensemble(network(s), Fraction(1, 2), 1000) for s in ("PreResNet(218)", "MultiResNet(110, k=2)"))
+    assert deep and wide and deep.multiplicity == wide.multiplicity
+    assert wide.effective[1] < deep.effective[1] and wide.mean_length < deep.mean_length
+
+
+def test_ensemble_command(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "paths.svg"
+    shown = succeed(*ARCHDSL, "ensemble", "PreResNet(110)", "MultiResNet(14, k=10)", "-o", picture)
+    assert "2^54" in shown and "2^60" in shown and picture.read_text(encoding="utf-8").count("<svg") == 1
+    assert run(*ARCHDSL, "ensemble", "VGG(11)").returncode == 1
+    assert run(*ARCHDSL, "ensemble", "PreResNet(20)", "--decay=2").returncode == 2

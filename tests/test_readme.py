@@ -1,4 +1,4 @@
-"""README.md against the project: what it shows is what the commands print."""
+"""README.md and the pages of docs/ against the project: what they show is what the commands print."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def _fenced(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+def _fenced(language: str, page: str = TEXT) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
 
 
 def _run(command: str) -> str:
@@ -41,7 +41,8 @@ def _run(command: str) -> str:
 def _sessions() -> list[tuple[str, str]]:
     """Every command line that is shown with its output."""
     found = []
-    for block in _fenced("console"):
+    pages = [TEXT, *(page.read_text(encoding="utf-8") for page in sorted((ROOT / "docs").glob("*.md")))]
+    for block in (b for page in pages for b in _fenced("console", page)):
         for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             command, _, output = part.partition("\n")
             found.append((command, output))

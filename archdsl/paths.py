@@ -1,0 +1,93 @@
+"""What `ensemble` prints and draws: networks as ensembles of paths."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from archdsl.base.diagnostics import error
+from archdsl.core.ensemble import Ensemble, ensemble
+from archdsl.core.ir import Network
+from archdsl.core.measure import measure
+from archdsl.plot import PlotError
+from archdsl.tables import table
+
+MOST_BLOCKS = 20_000
+"""The numbers of paths of a network with more have too many digits."""
+
+
+def ensembles(networks: Sequence[Network], decay: Fraction) -> list[tuple[Network, Ensemble]]:
+    """The ensemble of every network. Raises ArchError for one without residual blocks, or with too many."""
+    found = []
+    for network in networks:
+        one = ensemble(network, decay, MOST_BLOCKS)
+        if one is None:
+            problem = f"{network.name} has no residual blocks, or more than {MOST_BLOCKS:,}"
+            raise error("no-match", None, problem=problem)
+        found.append((network, one))
+    return found
+
+
+def ensemble_rows(found: Sequence[tuple[Network, Ensemble]]) -> list[dict[str, Any]]:
+    """A row for each network."""
+    return [
+        {
+            "name": network.name,
+            "spec": network.spec,
+            "params": measure(network).params,
+            "blocks": sum(n for _, n in one.blocks),
+            "functions": one.exponent,
+            "multiplicity": f"2^{one.exponent}",
+            "mean_length": float(one.mean_length),
+            "effective": list(one.effective),
+        }
+        for network, one in found
+    ]
+
+
+def ensemble_table(found: Sequence[tuple[Network, Ensemble]], form: str) -> str:
+    """A line for each network."""
+    head = ("network", "parameters", "blocks", "functions", "paths", "mean length", "effective lengths")
+    body = [
+        (
+            row["spec"],
+            f"{row['params']:,}",
+            str(row["blocks"]),
+            str(row["functions"]),
+            row["multiplicity"],
+            f"{row['mean_length']:.1f}",
+            f"{row['effective'][0]} to {row['effective'][1]}",
+        )
+        for row in ensemble_rows(found)
+    ]
+    return table(head, body, form)
+
+
+def draw(found: Sequence[tuple[Network, Ensemble]], output: Path) -> None:
+    """Draw the share of paths and of gradient by length, as figure 6 of arXiv:1605.06431 does. Raises PlotError."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise PlotError("drawing needs matplotlib: pip install 'archdsl[plot]'") from None
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for network, one in found:
+        lengths = range(len(one.paths))
+        paths = [float(Fraction(n, one.multiplicity)) for n in one.paths]
+        (line,) = left.plot(lengths, paths, label=network.spec, linewidth=1.2)
+        right.plot(lengths, [float(g) for g in one.gradient], color=line.get_color(), linewidth=1.2)
+        low, high = one.effective
+        right.axvspan(low, high, color=line.get_color(), alpha=0.08, linewidth=0)
+    decay = float(found[0][1].decay)
+    left.set(xlabel="length of path (blocks)", ylabel="share of paths")
+    right.set(xlabel="length of path (blocks)", ylabel=f"share of gradient (x{decay:g} a block)")
+    for axes in (left, right):
+        axes.grid(alpha=0.3)
+        axes.set_ylim(bottom=0)
+    left.legend(fontsize="small")
+    try:
+        figure.savefig(output, metadata={"Date": None} if output.suffix == ".svg" else None)
+    except (OSError, ValueError) as problem:
+        raise PlotError(f"cannot write {output}: {problem}") from None
