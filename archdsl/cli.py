@@ -316,9 +316,10 @@ def identify(figure: str, as_json: bool) -> None:
 @cli.command()
 @_specs
 @click.option("--json", "as_json", is_flag=True, help="An array of objects, for scripts.")
+@click.option("--batch", type=click.IntRange(1, 10**6), default=128, help="Images in a step, for its memory [128].")
 @_table_form
 @_failing
-def compare(specs: Sequence[str], as_json: bool, form: str | None) -> None:
+def compare(specs: Sequence[str], as_json: bool, batch: int, form: str | None) -> None:
     """Set networks side by side, with ratios to the first one.
 
     With --markdown, --latex or --csv: the table that a paper prints, a line for each network.
@@ -328,13 +329,14 @@ def compare(specs: Sequence[str], as_json: bool, form: str | None) -> None:
 
     networks = [one.network for spec in specs for one in load(spec)]
     if as_json:
-        click.echo(json.dumps(compare_rows(networks), indent=2))
+        click.echo(json.dumps(compare_rows(networks, batch), indent=2))
         return
-    click.echo(compare_table(networks, form or "text"))
+    click.echo(compare_table(networks, batch, form or "text"))
     if form is None and 1 < len(networks) <= MOST_COLUMNS:
         click.echo(f"\n{stage_tables(networks, 'text')}")
     if form is None:
-        click.echo("(multiply-adds of convolutions and linear layers, one image)")
+        note = f"memory of a training step of {batch:,} images in fp32"
+        click.echo(f"(multiply-adds of convolutions and linear layers, one image; {note})")
 
 
 @cli.command()

@@ -9,14 +9,15 @@ from archdsl.core.ir import Network
 from archdsl.core.layers import Row, rows
 from archdsl.core.measure import measure
 from archdsl.core.types import scalar_text
+from archdsl.report import memory_row, size
 from archdsl.tables import table
 
 MOST_COLUMNS = 6
 """More networks than these are not shown stage by stage."""
 
 
-def compare_rows(networks: Sequence[Network]) -> list[dict[str, Any]]:
-    """A row for each network: its arguments, its counts, and their ratios to those of the first."""
+def compare_rows(networks: Sequence[Network], batch: int) -> list[dict[str, Any]]:
+    """A row for each network: arguments, counts with ratios to those of the first, bytes of a training step."""
     first = measure(networks[0])
     found = []
     for network in networks:
@@ -31,6 +32,7 @@ def compare_rows(networks: Sequence[Network]) -> list[dict[str, Any]]:
                 "macs": cost.macs,
                 "params_ratio": cost.params / first.params if first.params else None,
                 "macs_ratio": cost.macs / first.macs if first.macs else None,
+                "memory": memory_row(network, batch, "fp32")["training"],
             }
         )
     return found
@@ -41,16 +43,16 @@ def _arguments(network: Network) -> list[tuple[str, Any]]:
     return [(n, v) for n, v in network.root.scalars if v is not None]
 
 
-def compare_table(networks: Sequence[Network], form: str) -> str:
+def compare_table(networks: Sequence[Network], batch: int, form: str) -> str:
     """A line for each network, as papers print it. Arguments that are the same everywhere are left out.
 
     The depth is the paper's, where all networks are told one.
     """
-    found = compare_rows(networks)
+    found = compare_rows(networks, batch)
     counted = any("depth" not in row["arguments"] for row in found)
     names = list(dict.fromkeys(n for row in found for n in row["arguments"] if n != "depth"))
     told = [n for n in names if len({row["arguments"].get(n) for row in found}) > 1]
-    head = ["network", "depth", *told, "parameters", "ratio", "multiply-adds", "ratio"]
+    head = ["network", "depth", *told, "parameters", "ratio", "multiply-adds", "ratio", "memory"]
     body = [
         [
             row["spec"],
@@ -60,6 +62,7 @@ def compare_table(networks: Sequence[Network], form: str) -> str:
             _ratio(row["params_ratio"]),
             f"{row['macs']:,}",
             _ratio(row["macs_ratio"]),
+            size(row["memory"]),
         ]
         for row in found
     ]

@@ -235,13 +235,13 @@ def test_layers_collapse() -> None:
 
 def test_compare() -> None:
     pair = [network("WRN(28, 10)"), network("WRN(40, 4)")]
-    text = compare_table(pair, "text")
-    assert "WRN(40, 4) on cifar10      40   4   8,949,210  x0.245" in text
+    text = compare_table(pair, 32, "text")
+    assert "WRN(40, 4) on cifar10      40   4   8,949,210  x0.245" in text and text.splitlines()[0].endswith("memory")
     assert "layer1       1,640,672    417,184   -1,223,488" in stage_tables(pair, "text")
-    listed = list(csv.DictReader(io.StringIO(compare_table(pair, "csv"))))
+    listed = list(csv.DictReader(io.StringIO(compare_table(pair, 32, "csv"))))
     assert [row["parameters"] for row in listed] == ["36479194", "8949210"]
-    assert "| WRN(40, 4) on cifar10 | 40 | 4 | 8,949,210 |" in compare_table(pair, "markdown")
-    assert "WRN(40, 4) on cifar10 & 40 & 4 & 8,949,210 &" in compare_table(pair, "latex")
+    assert "| WRN(40, 4) on cifar10 | 40 | 4 | 8,949,210 |" in compare_table(pair, 32, "markdown")
+    assert "WRN(40, 4) on cifar10 & 40 & 4 & 8,949,210 &" in compare_table(pair, 32, "latex")
 
 
 @pytest.mark.parametrize(
