@@ -73,6 +73,13 @@ class Architecture:
         self._compiled.check()
         return self._compiled.train()
 
+    def _repr_svg_(self) -> str:
+        """The picture that a notebook shows."""
+        from archdsl.drawing.diagram import diagram
+        from archdsl.drawing.svg import svg
+
+        return svg(diagram(self.network))
+
     def __repr__(self) -> str:
         return f"<{self.spec}: {self.params:,} parameters>"
 

@@ -367,7 +367,7 @@ def diff(first: str, second: str) -> None:
 def match(spec: str, params_: str | None, macs: str | None, like: str | None, within: float, as_json: bool) -> None:
     """Find the numbers for `?` in a SPEC that bring its count near a budget.
 
-    For example 'MultiResNet(14, k=?)' --like 'PreResNet(110)'. A `?[16..64]` has bounds.
+    A `?` stands for a whole number, `?[16..64]` for one between bounds: 'B(3,3)x[k=?]' --params 100k.
     """
     from archdsl.frontend.parser import figure
     from archdsl.match import match as search
@@ -461,6 +461,29 @@ def plot(runs: Sequence[Path], output: Path) -> None:
     except PlotError as problem:
         click.echo(f"archdsl: {problem}", err=True)
         sys.exit(WRONG)
+
+
+@cli.command()
+@click.argument("spec", metavar="SPEC")
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Picture: FILE.svg.")
+@_place
+@_failing
+def draw(spec: str, output: Path, place: str | None) -> None:
+    """Draw a network: its stages, and the inside of each of its blocks.
+
+    With --place, parallel functions have the colour of their device.
+    """
+    from archdsl.drawing.diagram import diagram
+    from archdsl.drawing.svg import svg
+    from archdsl.driver import load
+    from archdsl.files import replace_text
+
+    if output.suffix != ".svg":
+        raise click.UsageError(f"{output} is no .svg file")
+    found = load(spec, place)
+    if len(found) != 1:
+        raise click.UsageError(f"{spec} has several networks; a picture shows one")
+    replace_text(output, svg(diagram(found[0].network)))
 
 
 @cli.command("list")

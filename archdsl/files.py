@@ -63,7 +63,8 @@ def replace_text(path: Path, text: str) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         part.write_text(text, encoding="utf-8", newline="\n")
-        part.chmod(path.stat().st_mode)
+        if path.exists():
+            part.chmod(path.stat().st_mode)
         part.replace(path)
     except OSError as problem:
         raise Refused(f"cannot write {path}: {(problem.strerror or 'failed').lower()}") from None

@@ -1,0 +1,366 @@
+"""A network as boxes: what it holds from top to bottom, and below that the inside of each of its blocks once.
+
+A graph of values becomes nested series and branches: from a join back to the last value that all of its operands come
+from. Equal neighbours are one box with their number, so the size follows the number of distinct blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from archdsl.core.ir import (
+    Apply,
+    Block,
+    Head,
+    Layer,
+    Loop,
+    Network,
+    Ref,
+    Region,
+    Select,
+    applications,
+    blocks_of,
+)
+from archdsl.core.layers import Row, rows
+from archdsl.core.measure import measures
+from archdsl.core.types import scalar_text
+
+Kind = Literal["conv", "norm", "act", "pool", "block", "join", "other", "head"]
+
+KINDS: dict[str, Kind] = {
+    "Conv": "conv",
+    "Linear": "conv",
+    "BatchNorm": "norm",
+    "LocalResponseNorm": "norm",
+    "ReLU": "act",
+    "ELU": "act",
+    "Sigmoid": "act",
+    "Tanh": "act",
+    "Maxout": "act",
+    "MaxPool": "pool",
+    "AvgPool": "pool",
+    "AdaptiveAvgPool": "pool",
+    "GlobalAvgPool": "pool",
+}
+
+SYMBOLS = {"add": "+", "sum": "+", "multiply": "x", "concat": "concat", "mean": "mean", "DropPath": "mean (drop-path)"}
+
+SHOWN = 4
+"""Parallel functions that are drawn side by side; more are the first two, dots, and the last."""
+
+MOST = 400
+"""Boxes of one block; a larger one is named and not drawn."""
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    text: str
+    kind: Kind
+    device: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Parts one after the other; nothing is a line that goes through."""
+
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Branches:
+    """Parts side by side on one value, and how they are joined."""
+
+    parts: tuple[Part, ...]
+    symbol: str
+
+
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """Equal parts one after the other."""
+
+    part: Part
+    count: int
+
+
+Part: TypeAlias = "Box | Series | Branches | Repeated"
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A row of the overview."""
+
+    level: int
+    text: str
+    kind: Kind
+    shape: str
+    params: str
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The inside of a block."""
+
+    title: str
+    subtitle: str
+    part: Part
+
+
+@dataclass(frozen=True, slots=True)
+class Diagram:
+    title: str
+    subtitle: str
+    overview: tuple[Line, ...]
+    panels: tuple[Panel, ...]
+    devices: tuple[str, ...]
+
+
+def diagram(network: Network) -> Diagram:
+    """The boxes of a network; devices have colours if it is placed."""
+    known = measures(network.root)
+    cost = known[id(network.root)]
+    placement = network.placement
+    devices = placement.devices if placement and placement.kind != "fused" else 0
+    overview = tuple(_line(row) for row in _shown_rows(network))
+    panels = []
+    for block in _examples(network):
+        part = _Inside(devices).block(block)
+        if _size(part) <= MOST:
+            subtitle = f"{block.input} to {block.output}, {known[id(block)].params:,} parameters"
+            panels.append(Panel(block.name, subtitle, part))
+    title = network.spec if not placement else f"{network.spec}, {placement}"
+    subtitle = f"{cost.params:,} parameters, {cost.macs:,} multiply-adds, depth {cost.depth:,}"
+    word = "device" if placement and placement.kind == "split" else "process"
+    return Diagram(title, subtitle, overview, tuple(panels), tuple(f"{word} {i}" for i in range(devices)))
+
+
+def _shown_rows(network: Network) -> list[Row]:
+    """What the network holds, and what its stages hold; blocks that have a panel of their own stay closed."""
+    found = []
+    opened = False
+    for row in rows(network, 2):
+        if row.level == 1:
+            opened = isinstance(row.module, Block) and (row.module.style == "sequence" or not row.module.named)
+        if row.level == 1 or opened:
+            found.append(row)
+    return found
+
+
+def _line(row: Row) -> Line:
+    kind: Kind = "block" if isinstance(row.module, Block) else KINDS.get(row.kind, "other")
+    name = f"{row.name}  " if row.name else ""
+    times = f" x{row.count}" if row.count > 1 else ""
+    text = f"{name}{row.kind if isinstance(row.module, Block) else layer_text(row.module)}{times}"
+    return Line(row.level, text, kind, str(row.output), f"{row.params:,}" if row.params else "")
+
+
+def _examples(network: Network) -> list[Block]:
+    """A block of each definition that is drawn by itself: not a list of modules, and not a single layer."""
+    found: dict[object, Block] = {}
+    used: list[Block] = []
+    for block in blocks_of(network.root):
+        used += [a.module for a in applications(block.body) if isinstance(a.module, Block)]
+    for block in reversed([b for b in blocks_of(network.root) if any(b is u for u in used)]):
+        if block.style == "module" and sum(1 for _ in applications(block.body)) > 1:
+            found[block.origin] = block  # the first instance of all
+    return list(found.values())
+
+
+def layer_text(layer: Layer) -> str:
+    """A layer as papers write it.
+
+    >>> layer_text(Layer("Conv", (("width", 64), ("kernel", 3), ("stride", 2), ("groups", 1))))
+    '3x3 conv, 64, /2'
+    """
+    args = dict(layer.args)
+    match layer.kind:
+        case "Conv":
+            stride = f", /{scalar_text(args['stride'])}" if args["stride"] != 1 else ""
+            groups = f", {args['groups']} groups" if args["groups"] != 1 else ""
+            return f"{_size_text(args['kernel'])} conv, {args['width']}{stride}{groups}"
+        case "Linear":
+            return f"linear, {args['width']}"
+        case "BatchNorm":
+            return "BN"
+        case "MaxPool" | "AvgPool":
+            name = "max pool" if layer.kind == "MaxPool" else "average pool"
+            return f"{_size_text(args['kernel'])} {name}, /{scalar_text(args['stride'])}".removesuffix(", /1")
+        case "GlobalAvgPool":
+            return "global average pool"
+        case "AdaptiveAvgPool":
+            return f"average pool to {_size_text(args['size'])}"
+        case "Dropout":
+            return f"dropout {scalar_text(args['p'])}"
+        case "LocalResponseNorm":
+            return "local response norm"
+        case "Subsample":
+            return f"subsample /{args['stride']}"
+        case "PadChannels":
+            return f"zeros to {args['width']}"
+        case "affine":
+            offset = f" + {scalar_text(args['offset'])}" if args["offset"] else ""
+            return f"x {scalar_text(args['scale'])[:6]}{offset}"
+        case _:
+            return layer.kind
+
+
+def _size_text(value: object) -> str:
+    if isinstance(value, tuple):
+        return "x".join(str(v) for v in value)
+    return f"{value}x{value}"
+
+
+# ---- the inside of a block
+
+
+@dataclass(frozen=True, slots=True)
+class _Node:
+    part: Part | None
+    """None where a value is another one."""
+    inputs: tuple[int, ...]
+    symbol: str = ""
+
+
+class _Inside:
+    def __init__(self, devices: int) -> None:
+        self.devices = devices
+
+    def block(self, block: Block) -> Part:
+        return self._region(block.body)
+
+    def _region(self, region: Region) -> Part:
+        nodes: list[_Node] = [_Node(None, ())]
+        output = self._add(region, 0, {Ref(0, 0): 0}, nodes)
+        return _Series(nodes).part(output, 0)
+
+    def _add(self, region: Region, level: int, values: dict[Ref, int], nodes: list[_Node]) -> int:
+        """Add the values of a region; the number of its output."""
+        values = dict(values)
+        for i, step in enumerate(region.steps, 1):
+            match step:
+                case Apply(module=Layer(kind="Identity")):
+                    values[Ref(level, i)] = values[step.inputs[0]]
+                    continue
+                case Apply(module=Layer(kind=kind)) if kind in SYMBOLS:
+                    nodes.append(_Node(None, tuple(values[r] for r in step.inputs), SYMBOLS[kind]))
+                case Apply():
+                    nodes.append(_Node(self._box(step), (values[step.inputs[0]],)))
+                case Select():
+                    values[Ref(level, i)] = self._add(step.region, level + 1, values, nodes)
+                    continue
+                case Head():
+                    nodes.append(_Node(Box("auxiliary output", "head"), (0,)))
+                case Loop():
+                    nodes.append(_Node(self._loop(step, level, values), (values[step.input],)))
+            values[Ref(level, i)] = len(nodes) - 1
+        return values[region.output]
+
+    def _box(self, step: Apply) -> Part:
+        if isinstance(step.module, Layer):
+            return Box(layer_text(step.module), KINDS.get(step.module.kind, "other"))
+        if step.module.style == "parallel":
+            loop = step.module.body.steps[0]
+            assert isinstance(loop, Loop)
+            return self._parallel(loop, 0, {Ref(0, 0): 0})
+        name = step.module.name if step.module.named else (step.label.stem if step.label else step.module.name)
+        if step.module.style == "sequence" and not step.module.named:
+            return self._region(step.module.body)
+        sizes = [str(v) for _, v in step.module.scalars if isinstance(v, int) and not isinstance(v, bool)]
+        return Box(f"{name}({', '.join(sizes[:3])})" if sizes else name, "block")
+
+    def _loop(self, loop: Loop, level: int, values: dict[Ref, int]) -> Part:
+        if loop.kind != "sequence":
+            return self._parallel(loop, level, values)
+        parts = []
+        for run in loop.runs:
+            inner = self._iteration(run.region, level)
+            parts.append(Repeated(inner, run.count) if run.count > 1 else inner)
+        return parts[0] if len(parts) == 1 else Series(tuple(parts))
+
+    def _iteration(self, region: Region, level: int) -> Part:
+        nodes: list[_Node] = [_Node(None, ())]
+        outer = {Ref(n, i): 0 for n in range(level + 1) for i in range(1000)}
+        output = self._add(region, level + 1, {**outer, Ref(level + 1, 0): 0}, nodes)
+        return _Series(nodes).part(output, 0)
+
+    def _parallel(self, loop: Loop, level: int, values: dict[Ref, int]) -> Part:
+        """The functions side by side; of many, the first two and the last."""
+        each: list[Part] = []
+        total = loop.count
+        for run in loop.runs:
+            inner = self._iteration(run.region, level)
+            shown = range(run.count) if total <= SHOWN else sorted({0, 1, run.count - 1} & set(range(run.count)))
+            for j in shown:
+                each.append(self._on_device(inner, run.start + j, total))
+                if total > SHOWN and j == 1 and run.count > 3:
+                    each.append(Box(f"... {run.count} in all", "other"))
+        return Branches(tuple(each), SYMBOLS[loop.kind])
+
+    def _on_device(self, part: Part, index: int, total: int) -> Part:
+        if self.devices and isinstance(part, Box):
+            return Box(part.text, part.kind, index * self.devices // total)
+        return part
+
+
+class _Series:
+    """Series and branches of a graph. A node that two branches share stands in both."""
+
+    def __init__(self, nodes: Sequence[_Node]) -> None:
+        self.nodes = nodes
+        self.over: list[frozenset[int]] = []
+        """The nodes that every way from the input to a node passes."""
+        for i, node in enumerate(nodes):
+            before = [self.over[j] for j in node.inputs]
+            self.over.append(frozenset({i}).union(frozenset.intersection(*before) if before else frozenset()))
+
+    def part(self, sink: int, source: int) -> Part:
+        """What lies between two nodes."""
+        parts: list[Part] = []
+        while sink != source:
+            node = self.nodes[sink]
+            if node.part:
+                parts.append(node.part)
+            if len(node.inputs) == 1:
+                sink = node.inputs[0]
+                continue
+            common = max(frozenset.intersection(*(self.over[j] for j in node.inputs)))
+            parts.append(Branches(_flat(self._branches(node.inputs, common), node.symbol), node.symbol))
+            sink = common
+        parts.reverse()
+        return parts[0] if len(parts) == 1 else Series(tuple(parts))
+
+    def _branches(self, inputs: Sequence[int], source: int) -> tuple[Part, ...]:
+        """The ways from one node to several; those that begin alike begin together."""
+        groups: dict[int, list[int]] = {}
+        for j in inputs:
+            beyond = [n for n in self.over[j] if n > source]
+            groups.setdefault(min(beyond) if beyond else -j - 1, []).append(j)
+        out: list[Part] = []
+        for members in groups.values():
+            if len(members) == 1:
+                out.append(self.part(members[0], source))
+                continue
+            common = max(frozenset.intersection(*(self.over[j] for j in members)))
+            rest = Branches(self._branches(members, common), "")
+            first = self.part(common, source)
+            out.append(Series((*(first.parts if isinstance(first, Series) else (first,)), rest)))
+        return tuple(out)
+
+
+def _flat(parts: tuple[Part, ...], symbol: str) -> tuple[Part, ...]:
+    """A sum of sums is one sum."""
+    out: list[Part] = []
+    for part in parts:
+        out += part.parts if isinstance(part, Branches) and part.symbol == symbol == "+" else (part,)
+    return tuple(out)
+
+
+def _size(part: Part) -> int:
+    match part:
+        case Box():
+            return 1
+        case Repeated():
+            return _size(part.part)
+        case Series() | Branches():
+            return 1 + sum(_size(p) for p in part.parts)
