@@ -33,7 +33,7 @@ def test_polynet_count() -> None:
 FORMULAS: dict[str, Callable[[Any, Tensor], Tensor]] = {
     "Poly2": lambda m, x: x + m.f(x) + m.f(F.relu(m.f(x))),
     "MPoly2": lambda m, x: x + m.f(x) + m.g(F.relu(m.f(x))),
-    "TwoWay": lambda m, x: x + m.f(x) + m.g(x),
+    "TwoWay": lambda m, x: x + m.functions[0](x) + m.functions[1](x),
 }
 
 

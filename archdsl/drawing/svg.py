@@ -102,6 +102,8 @@ class _Page:
     # ---- pieces
 
     def text(self, x: float, y: float, text: str, style: str = "", anchor: str = "") -> None:
+        if not text:
+            return
         extra = f' class="{style}"' if style else ""
         extra += f' text-anchor="{anchor}"' if anchor else ""
         self.out.append(f'<text x="{x:.1f}" y="{y:.1f}"{extra} xml:space="preserve">{escape(text)}</text>')
