@@ -465,25 +465,29 @@ def plot(runs: Sequence[Path], output: Path) -> None:
 
 @cli.command()
 @click.argument("spec", metavar="SPEC")
-@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Picture: FILE.svg.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="File; without it the picture is printed.")
+@click.option("--format", "form", type=click.Choice(["svg", "mermaid", "dot"]), default="svg", help="[svg]")
 @_place
 @_failing
-def draw(spec: str, output: Path, place: str | None) -> None:
+def draw(spec: str, output: Path | None, form: str, place: str | None) -> None:
     """Draw a network: its stages, and the inside of each of its blocks.
 
     With --place, parallel functions have the colour of their device.
     """
     from archdsl.drawing.diagram import diagram
+    from archdsl.drawing.graph import dot, mermaid
     from archdsl.drawing.svg import svg
     from archdsl.driver import load
     from archdsl.files import replace_text
 
-    if output.suffix != ".svg":
-        raise click.UsageError(f"{output} is no .svg file")
     found = load(spec, place)
     if len(found) != 1:
         raise click.UsageError(f"{spec} has several networks; a picture shows one")
-    replace_text(output, svg(diagram(found[0].network)))
+    text = {"svg": svg, "mermaid": mermaid, "dot": dot}[form](diagram(found[0].network))
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        replace_text(output, text)
 
 
 @cli.command("list")

@@ -12,6 +12,7 @@ from support import run, succeed
 
 import archdsl
 from archdsl.drawing.diagram import Box, Branches, Part, Repeated, Series, diagram
+from archdsl.drawing.graph import dot, mermaid
 from archdsl.drawing.svg import CHAR, svg
 from archdsl.driver import load
 
@@ -112,6 +113,20 @@ def test_command(tmp_path: Path) -> None:
     draw = (sys.executable, "-m", "archdsl", "draw", "WRN(16, 2)")
     succeed(*draw, "-o", tmp_path / "wrn.svg")
     assert (tmp_path / "wrn.svg").read_text(encoding="utf-8") == archdsl.load("WRN(16, 2)")._repr_svg_()
-    assert run(*draw, "-o", tmp_path / "wrn.png").returncode == 2
+    assert succeed(*draw) == (tmp_path / "wrn.svg").read_text(encoding="utf-8")
+    assert run(*draw, "--format=png").returncode == 2
     done = run(*draw, "-o", tmp_path / "nothing" / "wrn.svg")
     assert done.returncode == 1 and "cannot write" in done.stderr
+
+
+def test_other_formats() -> None:
+    """The blocks of a graph: every box is a node, and every node but the inputs comes after another."""
+    one = diagram(load("MultiResNet(14, k=4)")[0].network)
+    flowchart, graph = mermaid(one), dot(one)
+    assert flowchart.startswith("flowchart TD\n") and flowchart.count('"Function"') == 4 + 1
+    nodes = re.findall(r'^ +(n\d+)\["', flowchart, re.MULTILINE)
+    edges = re.findall(r"^ +(n\d+) --> (n\d+)$", flowchart, re.MULTILINE)
+    reached = {b for _, b in edges}
+    assert len(nodes) == len(set(nodes)) and {n for pair in edges for n in pair} <= set(nodes)
+    assert len(set(nodes) - reached) == 1 + len(one.panels)  # the beginnings
+    assert graph.count("->") == len(edges) and graph.count("[label=") == len(nodes)
