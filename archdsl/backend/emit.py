@@ -16,7 +16,7 @@ from archdsl.base.signing import UNSIGNED, signed
 from archdsl.base.version import __version__
 from archdsl.core.ir import Block, Layer, Network, Origin, applications, blocks_of
 from archdsl.core.measure import measure
-from archdsl.core.placement import place
+from archdsl.core.placement import functions_of, place
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -117,7 +117,7 @@ def _support(name: str, network: Network) -> str:
     folder = resources.folder("templates") / "support"
     if (folder / f"{name}.py").exists():
         return (folder / f"{name}.py").read_text(encoding="utf-8").rstrip()
-    functions = [a.module for b in blocks_of(network.root) if b.style == "parallel" for a in applications(b.body)]
+    functions = functions_of(blocks_of(network.root))
     inner = [b for f in functions if isinstance(f, Block) for b in blocks_of(f)]
     kinds = {f.kind for f in functions if isinstance(f, Layer)}
     kinds |= {a.module.kind for b in inner for a in applications(b.body) if isinstance(a.module, Layer)}

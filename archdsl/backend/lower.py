@@ -18,6 +18,7 @@ from archdsl.backend.spelling import SPELLINGS
 from archdsl.backend.validate import Unfaithful
 from archdsl.core.ir import Block, Layer, Network, Origin, Placement, applications, blocks_of
 from archdsl.core.names import is_taken
+from archdsl.core.placement import functions_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,8 @@ class _Lowering:
         self.callees: dict[int, Callee] = {}
         self.definitions: list[Class | Function] = []
         self.parallel = _PARALLEL[network.placement.kind] if network.placement else ""
-        self.functions = _functions(self.blocks)
+        self.functions = {id(f) for f in functions_of(self.blocks)}
+        """What is applied in parallel, by id."""
         self.support = _support(self.blocks) | ({self.parallel} if self.functions and self.parallel else set())
         self.taken: set[str] = {*self.support, *_NAMES}
         self.starts: list[tuple[str, str, str]] = []
@@ -215,12 +217,6 @@ _NAMES = frozenset(
     }
 )
 """What templates/support/ defines beside classes of layers."""
-
-
-def _functions(blocks: Sequence[Block]) -> set[int]:
-    """The blocks (by id) that are applied in parallel."""
-    lists = [b for b in blocks if b.style == "parallel"]
-    return {id(a.module) for b in lists for a in applications(b.body)}
 
 
 def _support(blocks: Sequence[Block]) -> set[str]:

@@ -15,8 +15,7 @@ from fractions import Fraction
 from math import comb
 
 from archdsl.core.ir import Apply, Block, Layer, Loop, Network, Ref, Region, Select, Step, blocks_of, regions_of
-from archdsl.core.measure import measures
-from archdsl.core.primitives import PRIMITIVES
+from archdsl.core.measure import Depths, measures
 
 SHARE = Fraction(9, 10)
 """Of all gradient that the effective paths carry."""
@@ -97,7 +96,7 @@ def _product(a: list[int], b: list[int]) -> list[int]:
 
 def _functions(network: Network) -> Counter[int]:
     """The number of residual blocks with k functions, for each k."""
-    depths = {key: cost.depth for key, cost in measures(network.root).items()}
+    depths = Depths(measures(network.root))
     known: dict[int, Counter[int]] = {}
     for block in blocks_of(network.root):
         own = _residual(block, depths)
@@ -119,12 +118,12 @@ def _below(region: Region, known: dict[int, Counter[int]]) -> Counter[int]:
     return total
 
 
-def _residual(block: Block, depths: dict[int, int]) -> int:
+def _residual(block: Block, depths: Depths) -> int:
     """The number of functions that a block adds to its shortcut; 0 if it is no residual block."""
     values = {Ref(0, 0): 0}
     found = 0
     for i, step in enumerate(block.body.steps, 1):
-        values[Ref(0, i)] = _depth(step, values, depths)
+        values[Ref(0, i)] = depths.of_step(step, values, 0)
         if isinstance(step, Apply) and isinstance(step.module, Layer) and step.module.kind == "add":
             reached = sorted(values[r] for r in step.inputs)
             if reached[0] < reached[1]:
@@ -151,34 +150,3 @@ def _terms_of(step: Step, region: Region) -> int:
             return sum(_terms(region, r) for r in step.inputs)
         case _:
             return 1
-
-
-def _depth(step: Step, values: dict[Ref, int], depths: dict[int, int]) -> int:
-    """Convolutions and linear layers up to a value, from the input of the block on."""
-    match step:
-        case Apply(module=Block() as block):
-            return max(values.get(r, 0) for r in step.inputs) + depths[id(block)]
-        case Apply():
-            assert isinstance(step.module, Layer)
-            return max(values.get(r, 0) for r in step.inputs) + PRIMITIVES[step.module.kind].is_layer
-        case Loop():
-            start = values.get(step.input, 0)
-            each = [_depth_of(r.region, values, depths, start) - start for r in step.runs]
-            if step.kind == "sequence":
-                return start + sum(d * r.count for d, r in zip(each, step.runs, strict=True))
-            return start + max(each)
-        case _:
-            return max(_depth_of(r, values, depths, 0) for r in regions_of(step))
-
-
-def _depth_of(region: Region, outer: dict[Ref, int], depths: dict[int, int], start: int) -> int:
-    level = _level(region, outer)
-    values = {**outer, Ref(level, 0): start}
-    for i, step in enumerate(region.steps, 1):
-        values[Ref(level, i)] = _depth(step, values, depths)
-    return values.get(region.output, start)
-
-
-def _level(region: Region, outer: dict[Ref, int]) -> int:
-    """The level of a region inside others."""
-    return max(ref.level for ref in outer) + 1

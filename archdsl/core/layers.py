@@ -84,18 +84,12 @@ class _Rows:
             counters[stem] += n * (count - 1)
         for row in first:
             name = _range(row.name, (count - 1) * made.get(row.name.rpartition(".")[0], 1))
-            yield (
-                replace(row, name=name, count=count * row.count, params=count * row.params, macs=count * row.macs)
-                if count > 1
-                else row
-            )
+            yield replace(row, name=name, count=count * row.count, params=count * row.params, macs=count * row.macs)
 
     def _row(self, step: Apply, prefix: str, level: int, counters: dict[str, int], shift: int) -> Row | None:
         if step.label is None and (step.output == step.shapes[0] or isinstance(step.module, Block)):
             return None
-        name = child_name(step.label, counters, shift) if step.label and not step.again else ""
-        if step.again and step.label:
-            name = child_name(step.label, {}, shift)
+        name = child_name(step.label, {} if step.again else counters, shift) if step.label else ""
         path = f"{prefix}{name}" if name else ""
         module = step.module
         if isinstance(module, Block):

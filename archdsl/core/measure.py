@@ -51,7 +51,7 @@ def measures(root: Block) -> dict[int, Measure]:
     known: dict[int, Measure] = {}
     for block in blocks_of(root):
         params, macs = _costs(block.body, known)
-        depth = _Depths(known).of_region(block.body, {Ref(0, 0): 0}, 0)
+        depth = Depths(known).of_region(block.body, {Ref(0, 0): 0}, 0)
         known[id(block)] = Measure(params, macs, depth)
     return known
 
@@ -90,7 +90,7 @@ def _layer_costs(step: Apply) -> tuple[int, int]:
     return params, PRIMITIVES[kind].macs(args, step.shapes, step.output)
 
 
-class _Depths:
+class Depths:
     """Longest paths: the depth of each value, given the depths of those before it."""
 
     def __init__(self, known: dict[int, Measure]) -> None:
@@ -99,10 +99,10 @@ class _Depths:
     def of_region(self, region: Region, outer: dict[Ref, int], level: int) -> int:
         depths = dict(outer)
         for i, step in enumerate(region.steps, 1):
-            depths[Ref(level, i)] = self._of_step(step, depths, level)
+            depths[Ref(level, i)] = self.of_step(step, depths, level)
         return depths[region.output]
 
-    def _of_step(self, step: Step, depths: dict[Ref, int], level: int) -> int:
+    def of_step(self, step: Step, depths: dict[Ref, int], level: int) -> int:
         match step:
             case Apply(module=module):
                 own = self.known[id(module)].depth if isinstance(module, Block) else PRIMITIVES[module.kind].is_layer

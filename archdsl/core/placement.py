@@ -7,7 +7,7 @@ sums over two devices.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -124,6 +124,11 @@ def _unfusible_region(region: Region, level: int) -> str | None:
             if problem:
                 return problem
     return None
+
+
+def functions_of(blocks: Sequence[Block]) -> list[Layer | Block]:
+    """The modules that placed sums apply in parallel."""
+    return [a.module for b in blocks if b.style == "parallel" for a in applications(b.body)]
 
 
 # ---- rewriting

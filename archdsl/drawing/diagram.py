@@ -274,14 +274,14 @@ class _Inside:
             return self._parallel(loop, level, values)
         parts = []
         for run in loop.runs:
-            inner = self._iteration(run.region, level)
+            inner = self._iteration(run.region, level, values)
             parts.append(Repeated(inner, run.count) if run.count > 1 else inner)
         return parts[0] if len(parts) == 1 else Series(tuple(parts))
 
-    def _iteration(self, region: Region, level: int) -> Part:
+    def _iteration(self, region: Region, level: int, outer: dict[Ref, int]) -> Part:
+        """An iteration by itself; what it reads from outside comes in with its input."""
         nodes: list[_Node] = [_Node(None, ())]
-        outer = {Ref(n, i): 0 for n in range(level + 1) for i in range(1000)}
-        output = self._add(region, level + 1, {**outer, Ref(level + 1, 0): 0}, nodes)
+        output = self._add(region, level + 1, {**dict.fromkeys(outer, 0), Ref(level + 1, 0): 0}, nodes)
         return _Series(nodes).part(output, 0)
 
     def _parallel(self, loop: Loop, level: int, values: dict[Ref, int]) -> Part:
@@ -289,7 +289,7 @@ class _Inside:
         each: list[Part] = []
         total = loop.count
         for run in loop.runs:
-            inner = self._iteration(run.region, level)
+            inner = self._iteration(run.region, level, values)
             shown = range(run.count) if total <= SHOWN else sorted({0, 1, run.count - 1} & set(range(run.count)))
             for j in shown:
                 each.append(self._on_device(inner, run.start + j, total))

@@ -29,8 +29,8 @@ _WORDS = {
 
 _MISTAKES: tuple[tuple[str, str], ...] = (
     # (what the text around the error looks like, where `@` is the error; the cure)
-    (r"^net\s+\w+\(.*\)\s*@\s*=", "a family has a body, as in `net Mine(depth) { WRN(depth, 2) }`"),
-    (r"\b[A-Za-z_]\w*-\d+(-\d+)*@", "write the numbers as arguments: `WRN(28, 10)`"),
+    (r"^net\s+\w+\(.*\)\s*@\s*=", "a family has a body, as in `net Mine(width) { B(3, 3, width=width) }`"),
+    (r"\b[A-Za-z_]\w*-\d+(-\d+)*@", "write the numbers as arguments: `Name(28, 10)`"),
     (
         r"^\s*(def|class|import|lambda|return|while)\b.*@",
         "this is Python; see docs/language.md for the notation of .arch",
@@ -41,7 +41,7 @@ _MISTAKES: tuple[tuple[str, str], ...] = (
     ),
     (r"@\s*=(?!=)", "name a value with `let name = ...`"),
     (r"\w\s*@:", "an argument is given with `=`, as in `dropout=0.3`"),
-    (r"^\s*[\w-]+@:.*$", "this looks like YAML; a network is written as a call, as in `WRN(28, 10)`"),
+    (r"^\s*[\w-]+@:.*$", "this looks like YAML; a network is written as a call, as in `Name(28, 10)`"),
     (r"@(&&|\|\|)", "write `and` and `or`"),
     (r"\bexpect\s.*@[.,]", "a figure is written as 36.5M or 36_479_194"),
     (r"@(//|/\*)", "comments start with `#`"),

@@ -8,9 +8,10 @@ from typing import Any
 
 from archdsl.base.diagnostics import error
 from archdsl.base.suggest import did_you_mean
+from archdsl.core.ir import Network
 from archdsl.core.predict import BYTES, MACHINES, Machine, predict
 from archdsl.driver import load
-from archdsl.report import size
+from archdsl.reports.counts import size
 
 
 def placed(specs: Sequence[str], place: str, batch: int, machine_name: str) -> list[dict[str, Any]]:
@@ -22,7 +23,7 @@ def placed(specs: Sequence[str], place: str, batch: int, machine_name: str) -> l
     return [_row(one.network, machine, batch, one.unplaced()) for spec in specs for one in load(spec, place)]
 
 
-def _row(network: Any, machine: Machine, batch: int, notes: list[str]) -> dict[str, Any]:
+def _row(network: Network, machine: Machine, batch: int, notes: list[str]) -> dict[str, Any]:
     cost = predict(network, machine, batch)
     alone = predict(replace(network, placement=None), machine, batch)
     devices = [

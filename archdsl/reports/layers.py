@@ -8,7 +8,7 @@ from archdsl.core.ir import Network
 from archdsl.core.layers import Row, rows
 from archdsl.core.measure import measure
 from archdsl.core.types import scalar_text
-from archdsl.tables import table
+from archdsl.reports.tables import table
 
 HEAD = ("layer", "kind", "output", "x", "parameters", "share", "multiply-adds", "share")
 

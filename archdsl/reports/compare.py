@@ -9,8 +9,8 @@ from archdsl.core.ir import Network
 from archdsl.core.layers import Row, rows
 from archdsl.core.measure import measure
 from archdsl.core.types import scalar_text
-from archdsl.report import memory_row, size
-from archdsl.tables import table
+from archdsl.reports.counts import memory_row, size
+from archdsl.reports.tables import table
 
 MOST_COLUMNS = 6
 """More networks than these are not shown stage by stage."""

@@ -1,29 +1,27 @@
-"""What the commands that count and list print: rows for scripts, and the same as text."""
+"""What `params` prints: counts, other tools' counts, memory."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from archdsl.core.ir import Network
+from archdsl.core.measure import measure
 from archdsl.driver import load
-from archdsl.frontend import syntax
-from archdsl.frontend.formatter import format_expression, format_on
-from archdsl.frontend.resolve import Library, expressions_of, library_index
-from archdsl.frontend.statements import mentions
+
+if TYPE_CHECKING:
+    from archdsl.core.memory import Precision
 
 CONVENTION = "multiply-adds of convolutions and linear layers, one image"
 
 
 def counts(
-    specs: Sequence[str], macs_as: str | None = None, memory: tuple[int, str] | None = None
+    specs: Sequence[str], macs_as: str | None = None, memory: tuple[int, Precision] | None = None
 ) -> list[dict[str, Any]]:
     """A row for each network of the specs. Raises ArchError.
 
     `macs_as` counts multiply-adds as another tool does; `memory` is a number of images and a precision.
     """
-    from archdsl.core.measure import measure
-
     rows = []
     for spec in specs:
         for one in load(spec):
@@ -47,12 +45,12 @@ def counts(
     return rows
 
 
-def memory_row(network: Network, batch: int, precision: str) -> dict[str, Any]:
+def memory_row(network: Network, batch: int, precision: Precision) -> dict[str, Any]:
     """The bytes of a training step and of inference."""
     from archdsl.core.memory import memory
 
     optimizer = str(dict(network.recipe.settings)["optimizer"])
-    used = memory(network, batch, "fp32" if precision == "fp32" else "bf16", optimizer)
+    used = memory(network, batch, precision, optimizer)
     return {
         "batch": batch,
         "precision": precision,
@@ -130,55 +128,3 @@ def counts_text(rows: Sequence[dict[str, Any]]) -> str:
             + (f"\n{memory_text(row['memory'])}" if "memory" in row else "")
         )
     return "\n\n".join(blocks)
-
-
-def families() -> list[dict[str, Any]]:
-    """A row for each family of the standard library."""
-    library = Library()
-    rows = []
-    for name, path in library_index().items():
-        module = library.load(path, library=True)
-        definition = module.names[name][0]
-        if isinstance(definition, syntax.Net) and not _is_part(definition, module.file):
-            rows.append(
-                {
-                    "name": name,
-                    "parameters": [_parameter(p) for p in definition.params],
-                    "data": format_on(definition.on).strip().removeprefix("on "),
-                    "paper": module.file.doc.replace("\n", " ").strip(),
-                    "doc": definition.doc.replace("\n", " "),
-                    "file": f"std/{path.name}",
-                }
-            )
-    return rows
-
-
-def _is_part(definition: syntax.Net, file: syntax.File) -> bool:
-    """Whether a family is there for another of its file, which chooses between several."""
-    others = [item for item in file.items if isinstance(item, syntax.Net) and item is not definition]
-    return any(mentions(e, definition.name) for net in others for s in net.body for e in expressions_of(s))
-
-
-def families_text(rows: Sequence[dict[str, Any]]) -> str:
-    """The families by file, each with its call and its first sentence."""
-    from textwrap import wrap
-
-    out: list[str] = []
-    for i, row in enumerate(rows):
-        if i == 0 or row["file"] != rows[i - 1]["file"]:
-            out += [*([""] if out else []), *wrap(row["paper"], 100)]
-        out.append(f"  {row['name']}({', '.join(row['parameters'])})")
-        out += wrap(
-            row["doc"].split(". ")[0].rstrip(".") + ".", 96, initial_indent="      ", subsequent_indent="      "
-        )
-        if row["data"]:
-            out.append(f"      on {row['data']}")
-    return "\n".join(out)
-
-
-def _parameter(param: syntax.Param) -> str:
-    if param.rest:
-        return f"*{param.name}"
-    choices = f": {' | '.join(param.choices)}" if param.choices else ""
-    default = f"={format_expression(param.default)}" if param.default else ""
-    return f"{param.name}{choices}{default}"

@@ -12,7 +12,7 @@ from archdsl.core.ensemble import Ensemble, ensemble
 from archdsl.core.ir import Network
 from archdsl.core.measure import measure
 from archdsl.plot import PlotError
-from archdsl.tables import table
+from archdsl.reports.tables import table
 
 MOST_BLOCKS = 20_000
 """The numbers of paths of a network with more have too many digits."""

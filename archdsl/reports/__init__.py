@@ -1,0 +1,1 @@
+"""What the commands print: rows for scripts, and the same as text."""
