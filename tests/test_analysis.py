@@ -19,7 +19,6 @@ import torch
 from support import SPECS, build, run, succeed
 
 from archdsl.base.diagnostics import ArchError
-from archdsl.compare import compare_table, diff_lines, stage_tables
 from archdsl.core.conventions import macs_as
 from archdsl.core.ensemble import ensemble
 from archdsl.core.ir import Network
@@ -31,6 +30,7 @@ from archdsl.frontend.formatter import format_file
 from archdsl.frontend.parser import figure, parse
 from archdsl.identify import identify, table
 from archdsl.match import match, target_of
+from archdsl.reports.compare import compare_table, diff_lines, stage_tables
 
 ARCHDSL = (sys.executable, "-m", "archdsl")
 NETWORKS = [

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -448,3 +451,37 @@ def test_fusing_two_functions_does_not_pay() -> None:
         alone, fused = (load(f"MultiResNet(110, k={k})", place)[0].network for place in (None, "fused"))
         gains.append(predict(alone, MACHINES["k80"], 32).elapsed / predict(fused, MACHINES["k80"], 32).elapsed)
     assert gains[0] < 1.02 < gains[1] < gains[2]
+
+
+def test_a_signal_to_any_process_stops_all(tmp_path: Path) -> None:
+    """Also to one that leads no group: both write the checkpoint of one step, and end."""
+    assert train(tmp_path, "mesh:2", "--run-dir", tmp_path / "smoke", "--smoke", processes=2).returncode == 0
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    folder = tmp_path / "run"
+    command += [str(tmp_path / "mesh2" / "train.py"), f"--run-dir={folder}", "--epochs=9999", "--device=cpu"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    while not (folder / "checkpoint.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    found = subprocess.run(["pgrep", "-f", str(folder)], capture_output=True, text=True, check=True).stdout.split()
+    ranks = {pid: Path(f"/proc/{pid}/environ").read_bytes().split(b"\0") for pid in found}
+    (second,) = [int(pid) for pid, names in ranks.items() if b"RANK=1" in names]
+    os.kill(second, signal.SIGTERM)
+    said = process.communicate(timeout=60)[0]
+    assert "stopped in epoch" in said and process.returncode != 0
+    assert torch.load(folder / "checkpoint.pt", weights_only=True)["epoch"] < 9999
+
+
+def test_columns_are_drawn_for_every_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FractalNet's column is drawn on the first device, and asked for on others."""
+    spec = tmp_path / "columns.arch"
+    spec.write_text(
+        "block Frac(w) { mean(drop_path=0.15, one_column=0.5) { Conv(w, 3), Conv(w, 3) -> Conv(w, 3) } }\n"
+        "net columns on 3x8x8 -> 4 {\n"
+        "  conv1: Conv(8, 3) -> sum 2 as i { paths[i]: Frac(8) } -> GlobalAvgPool -> fc: Linear(classes)\n}\n"
+    )
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(nn.Module, "to", moved)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        model = module_of(str(spec), "split:2").train()
+        assert model(torch.randn(2, 3, 8, 8, device="cuda:0")).shape == (2, 4)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from archdsl.cli import cli
+from archdsl.driver import load
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -56,6 +57,14 @@ def test_commands_are_shown_with_output() -> None:
 @pytest.mark.parametrize(("command", "output"), _sessions())
 def test_command_prints_what_is_shown(command: str, output: str) -> None:
     assert _run(command) == output
+
+
+@pytest.mark.parametrize("page", ["placement", "analysis", "training"])
+def test_examples_of_other_pages_compile(page: str, tmp_path: Path) -> None:
+    """Those of docs/language.md have a test of their own."""
+    for i, example in enumerate(_fenced("arch", (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8"))):
+        (tmp_path / f"example{i}.arch").write_text(example, encoding="utf-8")
+        assert load(str(tmp_path / f"example{i}.arch"))
 
 
 def test_code_excerpts_are_what_the_compiler_writes() -> None:
