@@ -67,5 +67,6 @@ class Kept:
 @cache
 def _code_stamp() -> str:
     """When the code that shapes what is kept was last changed: a checkout changes without a new version."""
-    folder = Path(__file__).parent / "frontend"
-    return " ".join(str((folder / name).stat().st_mtime_ns) for name in ("syntax.py", "grammar.py"))
+    folder = Path(__file__).parent
+    kept = ("frontend/syntax.py", "frontend/grammar.py", "base/source.py")
+    return " ".join(str((folder / name).stat().st_mtime_ns) for name in kept)

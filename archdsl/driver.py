@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import os
 import re
-import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from archdsl.base import limits
+from archdsl.base.diagnostics import error
 from archdsl.base.slug import slug
 from archdsl.base.source import Source
 from archdsl.core.ir import Network
@@ -22,9 +23,6 @@ from archdsl.frontend.places import misplaced, parse_placement
 from archdsl.frontend.resolve import read
 
 COMMAND_LINE = "<command line>"
-
-_DEPTH = 20_000
-"""Python frames that the deepest legal spec may need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +70,14 @@ def load(spec: str, place: str | None = None) -> list[Compiled]:
 
     `place` says where parallel functions run, as `split:2`; it wins over the spec. Raises ArchError.
     """
-    sys.setrecursionlimit(max(sys.getrecursionlimit(), _DEPTH))
+    limits.deep()
     source, folder, name = open_spec(spec)
-    compiled = [Compiled(_placed(e, place)) for e in elaborate(source, folder, name)]
-    for one in compiled:
-        verify(one.network)
+    try:
+        compiled = [Compiled(_placed(e, place)) for e in elaborate(source, folder, name)]
+        for one in compiled:
+            verify(one.network)
+    except RecursionError:
+        raise error("too-deep", None, problem=f"the definitions of {source.name} are nested too deeply") from None
     return compiled
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from archdsl.base import limits
 from archdsl.base.diagnostics import ArchError, Diagnostic, error
 from archdsl.base.source import Span
 from archdsl.core.measure import measure
@@ -81,6 +82,10 @@ class _Search:
     def count(self, values: tuple[int, ...]) -> int | None:
         """The count for values in the place of all holes; None where they are illegal."""
         if values not in self.known:
+            if len(self.known) >= limits.CANDIDATES:
+                problem = f"more than {limits.CANDIDATES:,} networks would have to be counted"
+                help = "give ranges, as in `?[2..8]`, or look for fewer numbers at once"
+                raise error("no-match", self.holes[0].span, problem=problem, help=help)
             try:
                 network = self.candidates.network(values)
             except ArchError as problem:

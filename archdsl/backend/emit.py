@@ -12,6 +12,8 @@ from archdsl.backend.lower import Care, Module, lower
 from archdsl.backend.pymodel import WIDTH, Class, Function
 from archdsl.backend.training import train_view
 from archdsl.backend.validate import Unfaithful, validate
+from archdsl.base import limits
+from archdsl.base.diagnostics import error
 from archdsl.base.signing import UNSIGNED, signed
 from archdsl.base.version import __version__
 from archdsl.core.ir import Block, Layer, Network, Origin, applications, blocks_of
@@ -60,7 +62,12 @@ def emit_model(network: Network) -> str:
     """The text of model.py, which has been found to say what the IR says; `network.placement` says where it runs.
 
     Where it does not, the definitions at fault are written with more care; Unfaithful is raised if that does not help.
+    Raises ArchError for a network of more modules than can be made.
     """
+    modules = measure(network).modules
+    if modules > limits.MODULES:
+        problem = f"{network.name} has {modules:,} modules, and at most {limits.MODULES:,} are written as PyTorch"
+        raise error("too-large", None, problem=problem)
     network = place(network)
     care: dict[Origin, Care] = {}
     while True:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import chain, count
 
 from archdsl.backend.construct import Constructor, optional_module
 from archdsl.backend.flatten import Choice, Flat, Flattener, Module, Node, Operation, Output, Repeat
@@ -112,8 +113,9 @@ class Forward:
         read = [v for v in sorted(frozenset().union(*(self._variables[v] for v in node.inputs))) if v not in own]
         module = node.op.target.removeprefix("self.") if isinstance(node.op, Module) else ""
         after = [module] if module.isidentifier() and node.op.kind == "block" else []  # type: ignore[union-attr]
-        options = [*([hint] if hint else []), *first, *read, *after, "x", "out", *(f"out{n}" for n in range(2, 1000))]
-        return next(name for name in options if name not in busy and not self._is_reserved(name))
+        options = [*([hint] if hint else []), *first, *read, *after, "x", "out"]
+        names = chain(options, (f"out{n}" for n in count(2)))
+        return next(name for name in names if name not in busy and not self._is_reserved(name))
 
     def _is_reserved(self, name: str) -> bool:
         """Whether a variable cannot have a name: Python's, a loop's, or that of collected results."""

@@ -79,19 +79,24 @@ class _Lowering:
         care = self.care.get(blocks[0].origin, Care.SHARED)
         self.merger.written_out = care == Care.PLAIN
         while rest:
-            group = [rest[0]]
-            region = self._alone(rest[0])
-            left: list[Block] = []
-            for block in rest[1:]:
-                try:
-                    if care != Care.SHARED:
-                        raise Mismatch
-                    region = self._together([*group, block])
-                    group.append(block)
-                except Mismatch:
-                    left.append(block)
+            group, region = [rest[0]], self._alone(rest[0])
+            if care == Care.SHARED:
+                group, region = self._joined(group, region, rest[1:])
             self._emit(group, region)
-            rest = left
+            chosen = {id(block) for block in group}
+            rest = [block for block in rest if id(block) not in chosen]
+
+    def _joined(self, group: list[Block], region: RegionPart, others: list[Block]) -> tuple[list[Block], RegionPart]:
+        """A group and those of other instances that can be one class with it: all at once, else half by half."""
+        if not others:
+            return group, region
+        try:
+            return [*group, *others], self._together([*group, *others])
+        except Mismatch:
+            if len(others) == 1:
+                return group, region
+            half = len(others) // 2
+            return self._joined(*self._joined(group, region, others[:half]), others[half:])
 
     def _alone(self, block: Block) -> RegionPart:
         """The form of one instance. Raises Unfaithful if it cannot be written."""

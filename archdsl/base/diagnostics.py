@@ -71,11 +71,15 @@ CATALOGUE: dict[str, tuple[str, str]] = {
     "not-text": ("E0802", "{name} is not UTF-8 text"),
     "same-name": ("E0803", "two networks are named `{name}`"),
     # searches and lists of networks
-    "hole": ("E0506", "`?` stands for a number that is not given"),
+    "hole": ("E0806", "`?` stands for a number that is not given"),
     "no-match": ("E0805", "{problem}"),
     "bad-sweep": ("E0804", "{problem}"),
     # placement
     "bad-place": ("E0901", "{problem}"),
+    # limits
+    "too-large": ("E1001", "{problem}"),
+    "too-deep": ("E1002", "{problem}"),
+    "outside": ("E1003", "`{file}` lies outside the folder of the spec"),
 }
 """Key -> code and sentence. The sentence stands alone: lower case, no full stop, names in backticks."""
 
@@ -131,8 +135,14 @@ def diagnose(
     **words: object,
 ) -> Diagnostic:
     """Word a diagnostic of the catalogue: `words` fill the braces of its sentence."""
-    sentence = CATALOGUE[key][1].format(**words)
+    sentence = CATALOGUE[key][1].format(**{name: _short(word) for name, word in words.items()})
     return Diagnostic(key, sentence, Label(span, text) if span else None, secondary, notes, help)
+
+
+def _short(word: object) -> object:
+    """What a sentence quotes, without the middle of what is too long to read."""
+    text = str(word)
+    return word if len(text) <= 400 else f"{text[:200]}...{text[-100:]}"
 
 
 def error(key: str, span: Span | None, text: str = "", **rest: object) -> ArchError:

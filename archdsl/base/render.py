@@ -7,6 +7,9 @@ from collections.abc import Callable
 from archdsl.base.diagnostics import Diagnostic, Label
 from archdsl.base.source import Source
 
+LONGEST = 160
+"""Of a longer line only the surroundings of the mistake are shown."""
+
 Paint = Callable[[str, str], str]
 """Colours a text by role: error, place, note, help."""
 
@@ -30,14 +33,27 @@ def _excerpt(labels: list[Label], paint: Paint, mark: str = "^") -> list[str]:
     width = len(str(max(by_line)))
     out = [f"{' ' * width}{paint('-->', 'place')} {source.name}:{line}:{column}", f"{' ' * width} |"]
     for row in sorted(by_line):
-        text = source.line(row)
+        whole = source.line(row)
+        text, cut = _window(whole, by_line[row][0][0] - 1)
         out.append(f"{row:>{width}} | {text}".rstrip())
         for start, end, sign, note in sorted(by_line[row], reverse=True):
             # Tabs stay tabs, so that the mark stands under what it marks however wide they are drawn.
-            pad = "".join("\t" if c == "\t" else " " for c in text[: start - 1])
-            marks = paint(sign * (end - start), "error" if sign == mark else "place")
+            first, last = max(start - 1 - cut, 0), min(end - 1 - cut, len(text) + 1)
+            if last <= first:
+                continue
+            pad = "".join("\t" if c == "\t" else " " for c in text[:first])
+            marks = paint(sign * (last - first), "error" if sign == mark else "place")
             out.append(f"{' ' * width} | {pad}{marks} {note}".rstrip())
     return out
+
+
+def _window(line: str, start: int) -> tuple[str, int]:
+    """The part of a long line that is worth showing, and how far it is shifted."""
+    if len(line) <= LONGEST:
+        return line, 0
+    first = max(0, start - LONGEST // 3)
+    before, after = "..." if first else "", "..." if first + LONGEST < len(line) else ""
+    return f"{before}{line[first : first + LONGEST]}{after}", first - len(before)
 
 
 def _same_source(labels: tuple[Label, ...], source: Source) -> list[Label]:

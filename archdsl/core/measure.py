@@ -34,6 +34,8 @@ class Measure:
     """Multiply-adds of convolutions and linear layers."""
     depth: int
     """Convolutions and linear layers on the longest path."""
+    modules: int
+    """Modules that PyTorch makes, the block itself among them."""
 
 
 def measure(network: Network) -> Measure:
@@ -50,44 +52,49 @@ def measures(root: Block) -> dict[int, Measure]:
     """The measure of a block and of all blocks below it, by id."""
     known: dict[int, Measure] = {}
     for block in blocks_of(root):
-        params, macs = _costs(block.body, known)
+        params, macs, modules = _costs(block.body, known)
         depth = Depths(known).of_region(block.body, {Ref(0, 0): 0}, 0)
-        known[id(block)] = Measure(params, macs, depth)
+        known[id(block)] = Measure(params, macs, depth, modules + 1)
     return known
 
 
-def _costs(region: Region, known: dict[int, Measure]) -> tuple[int, int]:
-    params = macs = 0
+def _costs(region: Region, known: dict[int, Measure]) -> tuple[int, int, int]:
+    """Parameters, multiply-adds and modules."""
+    params = macs = modules = 0
     for step in region.steps:
-        p, m = _step_costs(step, known)
-        params, macs = params + p, macs + m
-    return params, macs
+        p, m, n = _step_costs(step, known)
+        params, macs, modules = params + p, macs + m, modules + n
+    return params, macs, modules
 
 
-def _step_costs(step: Step, known: dict[int, Measure]) -> tuple[int, int]:
+def _step_costs(step: Step, known: dict[int, Measure]) -> tuple[int, int, int]:
     match step:
         case Apply(module=module) if isinstance(module, Block):
             inner = known[id(module)]
-            return (0 if step.again else inner.params), inner.macs
+            return (0, inner.macs, 0) if step.again else (inner.params, inner.macs, inner.modules)
         case Apply():
             return _layer_costs(step)
         case Select():
             return _costs(step.region, known)
         case Head():
             # Its parameters are trained; for an image to be classified it does not run.
-            return _costs(step.region, known)[0], 0
+            params, _, modules = _costs(step.region, known)
+            return params, 0, modules
         case Loop():
-            pairs = [(run.count, _costs(run.region, known)) for run in step.runs]
-            return sum(n * p for n, (p, _) in pairs), sum(n * m for n, (_, m) in pairs)
+            params = macs = modules = 0
+            for run in step.runs:
+                p, m, n = _costs(run.region, known)
+                params, macs, modules = params + run.count * p, macs + run.count * m, modules + run.count * n
+            return params, macs, modules
         case _:
             assert_never(step)
 
 
-def _layer_costs(step: Apply) -> tuple[int, int]:
+def _layer_costs(step: Apply) -> tuple[int, int, int]:
     assert isinstance(step.module, Layer)
     kind, args = step.module.kind, dict(step.module.args)
     params = 0 if step.again else parameters_of(kind, args, step.shapes)
-    return params, PRIMITIVES[kind].macs(args, step.shapes, step.output)
+    return params, PRIMITIVES[kind].macs(args, step.shapes, step.output), int(step.label is not None and not step.again)
 
 
 class Depths:

@@ -11,7 +11,7 @@ from archdsl.base.suggest import did_you_mean, spoken
 from archdsl.core.primitives import PRIMITIVES, REQUIRED, Primitive, check_argument
 from archdsl.core.types import Scalar
 from archdsl.frontend.syntax import Block, Net, Param
-from archdsl.frontend.values import Choice, Template, Value, describe
+from archdsl.frontend.values import Choice, Template, Value, bounded, describe
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,9 @@ def bind(template: Template, given: list[Given], span: Span) -> Template:
         bound[name] = tuple(a.value for a in rest)
         spans[name] = rest[0].span.to(rest[-1].span)
     ordered = tuple((p.name, bound[p.name]) for p in params if p.name in bound)
-    return Template(callee, ordered, tuple(spans.items()))
+    whole = Template(callee, ordered, tuple(spans.items()))
+    bounded(whole, span)
+    return whole
 
 
 def _most(params: tuple[Param, ...]) -> str:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from itertools import count
 
+from archdsl.base import limits
 from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.diagnostics import error
 from archdsl.base.source import Span
@@ -36,6 +37,9 @@ class Builder:
         return Tensor(Ref(self.level, 0), self.shape, self.id)
 
     def add(self, step: Step, span: Span) -> Tensor:
+        """The result of a further step. Raises ArchError if it is a tensor that no machine holds."""
+        if step.output.size > limits.ELEMENTS:
+            raise error("too-large", span, problem=f"a tensor of {step.output} has more than 2^48 elements")
         self.steps.append(step)
         self.spans.append(span)
         return Tensor(Ref(self.level, len(self.steps)), step.output, self.id)

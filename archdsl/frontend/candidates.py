@@ -36,6 +36,7 @@ class Candidates:
 
     def network(self, values: tuple[int, ...]) -> Network:
         """The network with these numbers. Raises ArchError where they are illegal."""
+        self._elaborator.all_work = 0  # how many there are is limited where they are searched
         return elaborated_item(self._elaborator, self._module, self._filled(values), self._name).network
 
     def text(self, values: tuple[int, ...]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import cast
 
+from archdsl.base import limits
 from archdsl.base.diagnostics import ArchError, error
 from archdsl.base.source import Span
 from archdsl.core import ir
@@ -14,7 +15,7 @@ from archdsl.frontend import syntax
 from archdsl.frontend.binding import missing
 from archdsl.frontend.builder import Frame
 from archdsl.frontend.evaluate import Scope, origin
-from archdsl.frontend.flows import NESTING, Flows, lifted, renamed
+from archdsl.frontend.flows import Flows, lifted, renamed
 from archdsl.frontend.resolve import Module
 from archdsl.frontend.syntax import Block, Net
 from archdsl.frontend.values import Template, Value, describe
@@ -34,6 +35,11 @@ class Root:
 
 class Elaborator(Flows):
     """Elaborates networks: what they read, and their root block."""
+
+    def begin(self) -> None:
+        """Begin another network of the spec."""
+        self.all_work += self.work
+        self.work = 0
 
     def template(self, module: Module, expr: syntax.Expr) -> Template | None:
         """The template that an expression names at the top level of a file; None for a flow such as `a -> b`."""
@@ -94,8 +100,8 @@ class Elaborator(Flows):
         net = cast(Net, template.callee)
         self._complete(template, span)
         home = self._home(template, module)
-        if depth > NESTING:
-            raise error("recursion", span, limit=NESTING)
+        if depth > limits.NESTING:
+            raise error("recursion", span, limit=limits.NESTING)
         try:
             frame = self._frame(template, home, depth)
             frame.is_net = True
@@ -129,6 +135,8 @@ class Elaborator(Flows):
         if isinstance(value, DataSet):
             return value, cast(int, classes) if on.classes else value.classes
         if isinstance(value, Shape):
+            if value.size > limits.ELEMENTS:
+                raise error("too-large", on.data.span, problem="an image of more than 2^48 elements")
             if len(value.dims) not in (1, 3) or 0 in value.dims:
                 raise error("not-a-value", on.data.span, expected="a shape such as 3x32x32", found=describe(value))
             return value, cast("int | None", classes)

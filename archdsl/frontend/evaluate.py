@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
 
+from archdsl.base import limits
 from archdsl.base.diagnostics import ArchError, error
 from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.source import Span
@@ -20,7 +21,7 @@ from archdsl.frontend.binding import Given, bind, parameters
 from archdsl.frontend.builder import Builder, Frame, auto_label
 from archdsl.frontend.resolve import Library, Module, unknown_name
 from archdsl.frontend.syntax import Block
-from archdsl.frontend.values import Choice, Shared, Template, Tensor, Value, arithmetic, describe, is_number
+from archdsl.frontend.values import Choice, Shared, Template, Tensor, Value, arithmetic, bounded, describe, is_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,10 @@ class Evaluator(ABC):
 
     def __init__(self, library: Library) -> None:
         self.library = library
+        self.work = 0
+        """Expressions evaluated for the network at hand."""
+        self.all_work = 0
+        """Expressions evaluated for the networks before."""
 
     @abstractmethod
     def _step(self, expr: syntax.Expr, tensor: Tensor, scope: Scope) -> Tensor:
@@ -67,6 +72,13 @@ class Evaluator(ABC):
 
     def eval(self, expr: syntax.Expr, scope: Scope) -> Value:
         """The value of an expression; flows become tensors of the region under construction."""
+        self.work += 1
+        if self.work > limits.WORK:
+            problem = f"this network takes more than {limits.WORK:,} steps to work out"
+            raise error("too-large", expr.span, problem=problem, help="equal iterations of a loop count once")
+        if self.all_work + self.work > limits.ALL_WORK:
+            problem = f"the networks of this spec take more than {limits.ALL_WORK:,} steps to work out"
+            raise error("too-large", expr.span, problem=problem, help="put some of them into a spec of their own")
         match expr:
             case syntax.Number(value=value) | syntax.String(value=value) | syntax.Constant(value=value):
                 return value
@@ -79,7 +91,7 @@ class Evaluator(ABC):
             case syntax.Input():
                 return self._input(expr.span, scope)
             case syntax.ListExpr():
-                return tuple(self.eval(item, scope) for item in expr.items)
+                return bounded(tuple(self.eval(item, scope) for item in expr.items), expr.span)
             case syntax.Attribute():
                 return self._attribute(expr, scope)
             case syntax.Index():
@@ -310,12 +322,19 @@ def _is_flow(value: Value) -> bool:
 
 def _odd_one(kind: str, shapes: tuple[Shape, ...]) -> int | None:
     """The first operand whose shape does not fit the others."""
+    output = PRIMITIVES[kind].output
+    try:
+        output({}, shapes)
+    except ShapeError:
+        pass
+    else:
+        return None
     for i in range(1, len(shapes)):
         try:
-            PRIMITIVES[kind].output({}, shapes[: i + 1])
+            output({}, shapes[: i + 1])
         except ShapeError:
             return i
-    return None
+    raise AssertionError("no operand is odd, and together they do not fit")
 
 
 def _plain(number: Fraction) -> int | Fraction:

@@ -6,13 +6,14 @@ import re
 from dataclasses import replace
 from typing import cast
 
+from archdsl.base import limits
 from archdsl.base.diagnostics import ArchError, Diagnostic, Note, error
 from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.source import Span
 from archdsl.base.suggest import spoken
 from archdsl.core import ir
 from archdsl.core.ir import Apply, Label, Layer, Origin
-from archdsl.core.primitives import PRIMITIVES, Primitive, ShapeError
+from archdsl.core.primitives import PRIMITIVES, Primitive, ShapeError, parameters_of
 from archdsl.core.types import Scalar, Shape
 from archdsl.frontend import syntax
 from archdsl.frontend.binding import bind, missing, primitive_args
@@ -23,9 +24,6 @@ from archdsl.frontend.resolve import Library, Module
 from archdsl.frontend.statements import note_scalar
 from archdsl.frontend.syntax import Block, Net
 from archdsl.frontend.values import Choice, Shared, Template, Tensor, Value, describe
-
-NESTING = 100
-"""Definitions nested more deeply than this are taken for endless."""
 
 
 class Flows(Loops):
@@ -154,8 +152,8 @@ class Flows(Loops):
         """Apply a `flow` in place: its steps and labels join the block around it. A label makes it a module."""
         flow = cast(Block, template.callee)
         outer = scope.frame
-        if outer.depth > NESTING:
-            raise error("recursion", span, limit=NESTING)
+        if outer.depth > limits.NESTING:
+            raise error("recursion", span, limit=limits.NESTING)
         try:
             own = self._frame(template, module, outer.depth + 1)
             frame = replace(outer, name=flow.name, module=module, values=own.values, spans=own.spans, scalars={})
@@ -183,6 +181,8 @@ class Flows(Loops):
             output = primitive.output(args, (tensor.shape,))
         except ShapeError as problem:
             raise error("shape", span, f"its input is {tensor.shape}", message=str(problem)) from None
+        if parameters_of(primitive.name, args, (tensor.shape,)) > limits.ELEMENTS:
+            raise error("too-large", span, problem="a layer of more than 2^48 parameters")
         if label is None and not primitive.needs_module and not scope.frame.numbered:
             found = None
         else:
@@ -295,8 +295,8 @@ class Flows(Loops):
         key = (id(block), _key(template.args), shape)
         if key in self._blocks:
             return self._blocks[key]
-        if depth > NESTING:
-            raise error("recursion", span, limit=NESTING)
+        if depth > limits.NESTING:
+            raise error("recursion", span, limit=limits.NESTING)
         try:
             frame = self._frame(template, module, depth)
             frame.numbered = block.sequence is not None

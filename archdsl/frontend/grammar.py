@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
-from lark import Lark, Token, Transformer, v_args
+from lark import Lark, Token, Transformer, Tree, v_args
 from lark.exceptions import LarkError, UnexpectedCharacters, UnexpectedToken, VisitError
 from lark.tree import Meta
 
+from archdsl.base import limits
 from archdsl.base.diagnostics import error
 from archdsl.base.source import Source, Span
 from archdsl.cache import cache_folder
@@ -95,6 +96,9 @@ class Newlines:
 
 _NEWLINES = Newlines()
 
+_LEVELS = 3 * limits.SYNTAX
+"""Of a Lark tree: a call has three."""
+
 
 @cache
 def _lark() -> Lark:
@@ -115,8 +119,11 @@ def parse_text(source: Source) -> syntax.File:
     """The syntax tree of a file. Raises ArchError with the place and, for common mistakes, the cure."""
     comments = _comments(source)
     builder = _Builder(source, comments)
+    limits.deep()
+    tree = _tree(source)
+    _bounded(tree, source)
     try:
-        items = builder.transform(_tree(source))
+        items = builder.transform(tree)
     except VisitError as problem:
         raise problem.orig_exc from None
     doc = builder.head_doc()
@@ -139,6 +146,18 @@ def _tree(source: Source) -> Any:
         raise explain(source, problem.pos_in_stream or 0, None, set()) from None
     except LarkError as problem:  # pragma: no cover - Lark's other errors come from the grammar, not the text
         raise AssertionError(f"the parser failed: {problem}") from problem
+
+
+def _bounded(tree: Tree[Token], source: Source) -> None:
+    """Refuse a tree that is nested too deeply, without recursion."""
+    level: list[Tree[Token]] = [tree]
+    for _ in range(_LEVELS):
+        level = [child for node in level for child in node.children if isinstance(child, Tree)]
+        if not level:
+            return
+    meta = level[0].meta
+    span = Span(source, meta.start_pos, meta.end_pos)
+    raise error("too-deep", span, problem=f"this is nested more than {limits.SYNTAX} deep")
 
 
 def _comments(source: Source) -> tuple[syntax.Comment, ...]:
@@ -353,12 +372,16 @@ class _Builder(Transformer[Token, Any]):
     # -- atoms
 
     def number(self, meta: Meta, token: Token) -> syntax.Number:
-        if len(token) > 1000:
-            raise error("bad-index", self._at(token), problem="a number of more than 1000 digits")
-        return syntax.Number(self._at(token), number(token))
+        value = number(token) if len(token) <= limits.DIGITS else None
+        if value is None or limits.too_large(value):
+            raise error("too-large", self._at(token), problem="a number beyond 64 bits")
+        return syntax.Number(self._at(token), value)
 
     def shape(self, meta: Meta, token: Token) -> syntax.ShapeLiteral:
-        return syntax.ShapeLiteral(self._at(token), tuple(int(d) for d in token.split("x")))
+        dims = token.split("x")
+        if any(len(d) > limits.DIGITS or limits.too_large(int(d)) for d in dims):
+            raise error("too-large", self._at(token), problem="a number beyond 64 bits")
+        return syntax.ShapeLiteral(self._at(token), tuple(int(d) for d in dims))
 
     def string(self, meta: Meta, token: Token, at: Token | None = None) -> syntax.String:
         value = re.sub(r"\\(.)", lambda m: "\n" if m[1] == "n" else m[1], token[1:-1])

@@ -82,6 +82,7 @@ def _networks(module: Module) -> list[syntax.NamedNet | syntax.Net]:
 def elaborated_item(
     elaborator: Elaborator, module: Module, item: syntax.NamedNet | syntax.Net, default: str
 ) -> Elaborated:
+    elaborator.begin()
     name = item.name or default
     clauses: tuple[syntax.Statement, ...] = ()
     if isinstance(item, syntax.Net):

@@ -7,6 +7,8 @@ from fractions import Fraction
 from functools import cache
 
 from archdsl import resources
+from archdsl.base import limits
+from archdsl.base.diagnostics import error
 from archdsl.base.source import Source
 from archdsl.cache import Kept
 from archdsl.frontend import syntax
@@ -14,6 +16,8 @@ from archdsl.frontend import syntax
 
 def parse(source: Source) -> syntax.File:
     """The syntax tree of a file. Raises ArchError with the place and, for common mistakes, the cure."""
+    if len(source.text) > limits.SOURCE:
+        raise error("too-large", None, problem=f"{source.name} has more than {limits.SOURCE:,} characters")
     kept = Kept("tree", source.name, str(source.library), source.text, grammar_text())
     tree = kept.read()
     if not isinstance(tree, syntax.File):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
 from archdsl import resources
-from archdsl.base.diagnostics import ArchError, Diagnostic, diagnose, error
+from archdsl.base import limits
+from archdsl.base.diagnostics import ArchError, Diagnostic, Label, diagnose, error
 from archdsl.base.source import Source
 from archdsl.base.suggest import did_you_mean
 from archdsl.core.data import DATA_SETS, DataSet
@@ -42,15 +43,19 @@ class Library:
         self._modules: dict[Path, Module] = {}
         self._loading: list[Path] = []
         self._homes: dict[int, Module] = {}
+        self._folder: Path | None = None
+        """The folder of the spec, outside of which nothing is read."""
 
     def module(self, source: Source, folder: Path | None) -> Module:
         """The module of a text; `folder` is where its imports are looked for. Raises ArchError."""
         module = Module(parse(source))
+        self._folder = self._folder or (folder.resolve() if folder else None)
         self._define(module, folder)
         if not source.library:
             problems = [*_Checker(self, module).problems()]
             if problems:
-                raise ArchError(*sorted(problems, key=lambda d: d.primary.span.start if d.primary else 0))
+                problems.sort(key=lambda d: d.primary.span.start if d.primary else 0)
+                raise ArchError(*problems[: limits.PROBLEMS])
         return module
 
     def load(self, path: Path, library: bool = False) -> Module:
@@ -99,29 +104,46 @@ class Library:
     def _import(self, module: Module, item: syntax.Import, folder: Path | None) -> None:
         text = item.path.value
         in_library = text.startswith("std/")
-        root = resources.folder("specs") if in_library else folder
-        path = ((root or Path.cwd()) / text).resolve()
+        root = (resources.folder("specs") if in_library else folder or Path.cwd()).resolve()
+        try:
+            path = (root / text).resolve()
+            is_special = path.exists() and not path.is_file()
+        except (OSError, ValueError) as problem:
+            raise error("no-file", item.path.span, name=text, reason="no such file") from problem
         if path in self._loading:
             raise error("import-cycle", item.path.span, file=text)
+        if not path.is_relative_to(root if in_library else self._folder or Path.cwd()):
+            help = "put the file beside the spec, or in a folder below"
+            raise error("outside", item.path.span, file=text, help=help)
+        if is_special:
+            raise error("no-file", item.path.span, name=text, reason="not a file")
+        if len(self._modules) >= limits.FILES:
+            raise error("too-large", item.path.span, problem=f"more than {limits.FILES} files are imported")
         try:
             other = self.load(path, library=in_library)
         except ArchError as problem:
             first = problem.diagnostics[0]
+            if first.key == "no-file":
+                raise error("no-file", item.path.span, name=text, reason="no such file") from None
             if first.primary is None:
-                raise ArchError(diagnose(first.key, item.path.span, name=text, reason="no such file")) from None
+                raise ArchError(replace(first, primary=Label(item.path.span))) from None
             raise
         for name in item.names:
             found = other.names.get(name.name)
             if found is None:
-                help = did_you_mean(name.name, other.names)
-                raise error("bad-import", name.span, file=text, name=name.name, help=help)
+                nearest = did_you_mean(name.name, other.names)
+                raise error("bad-import", name.span, file=text, name=name.name, help=nearest)
             module.names[name.name] = found
 
 
 def read(path: Path, name: str, library: bool = False) -> Source:
     """A file as a source. Raises ArchError without a span if it cannot be read."""
     try:
-        return Source(name, path.read_text(encoding="utf-8-sig"), library)
+        with path.open(encoding="utf-8-sig") as file:
+            text = file.read(limits.SOURCE + 1)
+        if len(text) > limits.SOURCE:
+            raise error("too-large", None, problem=f"{name} has more than {limits.SOURCE:,} characters")
+        return Source(name, text, library)
     except UnicodeDecodeError:
         raise error("not-text", None, name=name) from None
     except OSError as problem:
@@ -285,7 +307,7 @@ class _Checker:
         self.used.add(name.name)
         if name.name in scope:
             scope[name.name][0] = True
-        elif self.library.find(name.name, self.module) is None:
+        elif len(self.found) < limits.PROBLEMS and self.library.find(name.name, self.module) is None:
             known = [*scope, *self.library.known(self.module)]
             self.found.append(unknown_name(name, known))
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import cast
 
+from archdsl.base import limits
 from archdsl.base.diagnostics import ArchError, Note, error
 from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.source import Span
@@ -126,7 +127,10 @@ class Statements(Evaluator):
         found = []
         for direction in (-1, 1):
             tries = (value + direction * d for d in range(1, 301))
-            legal = next((v for v in tries if v > 0 and self._meets(name, v, body, scope)), None)
+            try:
+                legal = next((v for v in tries if v > 0 and self._meets(name, v, body, scope)), None)
+            except ArchError:
+                return None  # too much work for a suggestion
             if legal is not None:
                 found.append(str(legal))
         if not found:
@@ -143,6 +147,8 @@ class Statements(Evaluator):
                 elif isinstance(statement, syntax.Require) and not self._condition(statement.condition, trial):
                     return False
             except ArchError as problem:
+                if problem.diagnostics[0].key == "too-large" and self.work > limits.WORK:
+                    raise
                 if problem.diagnostics[0].key != "needs-input":
                     return False
         return True

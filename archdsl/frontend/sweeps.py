@@ -8,6 +8,7 @@ from fractions import Fraction
 from functools import partial
 from typing import cast
 
+from archdsl.base import limits
 from archdsl.base.diagnostics import error
 from archdsl.base.slug import slug
 from archdsl.base.source import Span
@@ -20,9 +21,6 @@ from archdsl.frontend.formatter import format_expression, format_on
 from archdsl.frontend.resolve import Module
 from archdsl.frontend.substitute import substituted
 from archdsl.frontend.values import Value, describe
-
-MOST_NETWORKS = 10_000
-"""That one network with lists makes."""
 
 
 def each_of(
@@ -46,8 +44,8 @@ def each_of(
             raise error("bad-sweep", sweep.span, problem=problem, help=help)
         names = [n.name for n in sweep.names]
         here = [dict(zip(names, values, strict=True)) for values in zip(*lists, strict=True)]
-        if len(rows) * len(here) > MOST_NETWORKS:
-            raise error("bad-sweep", sweep.span, problem=f"more than {MOST_NETWORKS:,} networks")
+        if len(rows) * len(here) > limits.NETWORKS:
+            raise error("too-large", sweep.span, problem=f"more than {limits.NETWORKS:,} networks")
         rows = [{**row, **values} for row in rows for values in here]
     for row in rows:
         given = partial(_given, row)

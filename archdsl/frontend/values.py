@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any, TypeAlias
 
+from archdsl.base import limits
 from archdsl.base.diagnostics import error
 from archdsl.base.source import Span
 from archdsl.core.data import DataSet
@@ -138,9 +139,6 @@ _ARITHMETIC: dict[str, Callable[[Any, Any], Any]] = {
     ">=": operator.ge,
 }
 
-DIGITS = 4000
-"""Integers longer than this are a mistake, and costly."""
-
 
 def arithmetic(symbol: str, left: Value, right: Value, span: Span) -> Value:
     """Exact arithmetic on numbers, concatenation of lists, comparison. Raises ArchError."""
@@ -151,7 +149,7 @@ def arithmetic(symbol: str, left: Value, right: Value, span: Span) -> Value:
             raise error("not-a-value", span, expected="a list after `in`", found=describe(right))
         return any(_equal(left, item) for item in right)
     if symbol == "+" and isinstance(left, tuple) and isinstance(right, tuple):
-        return left + right
+        return bounded(left + right, span)
     if not (is_number(left) and is_number(right)):
         named = symbol == "-" and isinstance(left, Template)
         help = f"the numbers of a network are its arguments, as in `{left.name}(28, 10)`" if named else None  # type: ignore[union-attr]
@@ -165,9 +163,33 @@ def arithmetic(symbol: str, left: Value, right: Value, span: Span) -> Value:
         return left // right
     result = _ARITHMETIC[symbol](left, right)
     assert isinstance(result, int | Fraction)
-    if isinstance(result, Fraction | int) and abs(result) > 10**DIGITS:
-        raise error("bad-index", span, problem=f"a number of more than {DIGITS} digits")
+    if limits.too_large(result):
+        raise error("too-large", span, problem="a number beyond 64 bits")
     return result
+
+
+def bounded(value: Value, span: Span) -> Value:
+    """A list or a template, which may hold others many times over. Raises ArchError where it holds too much."""
+    if size(value) > limits.LIST:
+        raise error("too-large", span, problem=f"a list of more than {limits.LIST:,} values")
+    return value
+
+
+def size(value: Value) -> int:
+    """The values in a list, and the arguments in a template: what is inside them counts as often as it is there."""
+    match value:
+        case tuple():
+            inner = value
+        case Template():
+            inner = tuple(v for _, v in value.args)
+        case _:
+            return 1
+    total = 1
+    for one in inner:
+        total += size(one)
+        if total > limits.LIST:
+            break
+    return total
 
 
 def _equal(left: Value, right: Value) -> bool:
