@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,12 +13,23 @@ import click
 
 from archdsl.commands import WRONG, failing, place_option, specs_argument, table_form
 
+LEVELS = 3
+"""Of blocks in blocks, in a table of layers."""
+
+MOST_MATCHES = 20
+"""Further ones are counted, and shown with --json."""
+
+
+def read_count(text: str) -> str:
+    """A count as people copy it: 36,479,194 is 36479194. Commas elsewhere are left, and are no figure."""
+    return text.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+", text) else text
+
 
 @click.command()
 @specs_argument
 @click.option("--json", "as_json", is_flag=True, help="An array of objects, for scripts.")
 @click.option("--layers", is_flag=True, help="A row for each layer; neighbours that are equal are one row.")
-@click.option("--depth", type=click.IntRange(1), default=3, help="For --layers: levels of blocks in blocks [3].")
+@click.option("--depth", type=click.IntRange(1), help="For --layers: levels of blocks in blocks [3].")
 @table_form
 @click.option(
     "--macs-as", type=click.Choice(["torchinfo", "fvcore", "ptflops", "torch"]), help="Count as another tool does."
@@ -32,7 +44,7 @@ def params(
     specs: Sequence[str],
     as_json: bool,
     layers: bool,
-    depth: int,
+    depth: int | None,
     form: str | None,
     macs_as: str | None,
     memory: bool,
@@ -53,24 +65,34 @@ def params(
         raise click.UsageError("--batch is for --memory and --place")
     if amp and not memory:
         raise click.UsageError("--amp is for --memory")
+    if depth and not layers:
+        raise click.UsageError("--depth is for --layers")
+    asked = {"--layers": layers, "--macs-as": macs_as, "--memory": memory, "--place": place is not None}
+    together = [name for name, value in asked.items() if value]
+    if len(together) > 1 and together != ["--macs-as", "--memory"]:
+        raise click.UsageError(f"{' and '.join(together)} do not go together")
     if form and not layers:
         raise click.UsageError(
             "--markdown, --latex and --csv are for --layers; `archdsl compare` makes tables of networks"
         )
     if layers:
         from archdsl.driver import load
-        from archdsl.reports.layers import layers_json, layers_table
+        from archdsl.reports.layers import layers_csv, layers_json, layers_table
 
         networks = [one.network for spec in specs for one in load(spec)]
         if as_json:
-            found = [{"name": n.name, "spec": n.spec, "layers": layers_json(n, depth)} for n in networks]
+            found = [{"name": n.name, "spec": n.spec, "layers": layers_json(n, depth or LEVELS)} for n in networks]
             click.echo(json.dumps(found, indent=2))
             return
-        for i, network in enumerate(networks):
-            title = [] if form else [*([""] if i else []), network.spec]
-            click.echo("\n".join([*title, layers_table(network, depth, form or "text")]))
-        if not form:
-            click.echo("(multiply-adds for one image; what stands below a row of several is one of them)")
+        if form == "csv":
+            click.echo(layers_csv(networks, depth or LEVELS))
+            return
+        parts = [layers_table(network, depth or LEVELS, form or "text") for network in networks]
+        if not form or len(networks) > 1:
+            sign = {"markdown": "### ", "latex": "% "}.get(form or "", "")
+            gap = "\n\n" if form == "markdown" else "\n"
+            parts = [f"{sign}{network.spec}{gap}{part}" for network, part in zip(networks, parts, strict=True)]
+        click.echo("\n\n".join(parts))
         return
     if place is not None:
         from archdsl.reports.placement import placed, placed_text, warnings
@@ -105,9 +127,6 @@ def compare(specs: Sequence[str], as_json: bool, batch: int, form: str | None) -
     click.echo(compare_table(networks, batch, form or "text"))
     if form is None and 1 < len(networks) <= MOST_COLUMNS:
         click.echo(f"\n{stage_tables(networks, 'text')}")
-    if form is None:
-        note = f"memory of a training step of {batch:,} images in fp32"
-        click.echo(f"(multiply-adds of convolutions and linear layers, one image; {note})")
 
 
 @click.command()
@@ -132,7 +151,13 @@ def diff(first: str, second: str) -> None:
 @click.option("--params", "params_", metavar="FIGURE", help="Parameters to come near, as in 1.7M.")
 @click.option("--macs", metavar="FIGURE", help="Multiply-adds to come near, as in 5.2G.")
 @click.option("--like", metavar="SPEC", help="Come near the parameters of another spec.")
-@click.option("--within", default=2.0, metavar="PERCENT", help="Show all matches as near as this [2].")
+@click.option(
+    "--within",
+    type=click.FloatRange(0, 100),
+    default=2.0,
+    metavar="PERCENT",
+    help="Show all matches as near as this [2].",
+)
 @click.option("--json", "as_json", is_flag=True, help="An array of objects, for scripts.")
 @failing
 def match(spec: str, params_: str | None, macs: str | None, like: str | None, within: float, as_json: bool) -> None:
@@ -143,6 +168,7 @@ def match(spec: str, params_: str | None, macs: str | None, like: str | None, wi
     from archdsl.frontend.parser import figure
     from archdsl.match import match as search
     from archdsl.match import rows, target_of
+    from archdsl.reports.counts import CONVENTION
 
     if sum(option is not None for option in (params_, macs, like)) != 1:
         raise click.UsageError("give one of --params, --macs and --like")
@@ -151,19 +177,23 @@ def match(spec: str, params_: str | None, macs: str | None, like: str | None, wi
         target = target_of(like, measured)
     else:
         written = params_ if macs is None else macs
-        found = figure(written or "")
+        found = figure(read_count(written or ""))
         if found is None or found[0] < 1 or found[0] != int(found[0]):
             raise click.UsageError(f"{written!r} is no figure such as 1.7M or 1_727_962")
         target = int(found[0])
-    table = rows(search(spec, target, measured), target, within / 100, 20)
+    table = rows(search(spec, target, measured, within / 100), target)
     if as_json:
         click.echo(json.dumps(table, indent=2))
         return
-    name = "parameters" if measured == "params" else "multiply-adds"
+    more = len(table) - MOST_MATCHES
+    table = table[:MOST_MATCHES]
+    name = "parameters" if measured == "params" else CONVENTION
     width = max(len(row["spec"]) for row in table)
     click.echo(f"{'target':<{width}}  {target:>16,} {name}{f' of {like}' if like else ''}")
     for row in table:
         click.echo(f"{row['spec']:<{width}}  {row['count']:>16,}  {row['residual']:+.2%}")
+    if more > 0:
+        click.echo(f"and {more:,} more within {within:g}%")
 
 
 @click.command()
@@ -179,7 +209,7 @@ def identify(figure: str, as_json: bool) -> None:
     from archdsl.identify import identify as search
     from archdsl.identify import nearest
 
-    found = read_figure(figure.replace(",", ""))
+    found = read_figure(read_count(figure))
     if found is None:
         raise click.UsageError(f"{figure!r} is no count such as 36479194 or 36.5M")
     rows = search(*found)
@@ -219,7 +249,11 @@ def ensemble(specs: Sequence[str], decay: str, output: Path | None, as_json: boo
     factor = figure(decay)
     if factor is None or not 0 < factor[0] <= 1:
         raise click.UsageError("--decay is a number above 0 and at most 1")
-    found = ensembles([one.network for spec in specs for one in load(spec)], factor[0])
+    networks = [one.network for spec in specs for one in load(spec)]
+    found = ensembles(networks, factor[0])
+    for network in networks:
+        if all(network is not other for other, _ in found):
+            click.echo(f"note: {network.name} has no residual blocks", err=True)
     if as_json:
         click.echo(json.dumps(ensemble_rows(found), indent=2))
     else:
@@ -251,6 +285,8 @@ def draw(spec: str, output: Path | None, form: str, place: str | None) -> None:
     from archdsl.driver import load
     from archdsl.files import replace_text
 
+    if output and form == "svg" and output.suffix != ".svg":
+        raise click.UsageError(f"a picture is written as .svg, and {output} is not")
     found = load(spec, place)
     if len(found) != 1:
         raise click.UsageError(f"{spec} has several networks; a picture shows one")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -40,6 +41,13 @@ def failing(command: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(WRONG)
         except BrokenPipeError:
             sys.exit(0)
+        except OSError as problem:
+            if problem.filename is not None:
+                raise
+            # What is written to has no room left.
+            with contextlib.suppress(OSError):
+                click.echo(f"error: cannot write: {(problem.strerror or 'failed').lower()}", err=True)
+            sys.exit(WRONG)
 
     return wrapped
 

@@ -1,8 +1,8 @@
 """Solves a spec with `?` for a budget: which whole numbers bring the count nearest to it.
 
-A count grows with every number that is looked for (depth, width, k), so each is searched by secants between values that
-are legal; of several, all but the last are tried one by one. A value that would change the data set is skipped: `on`
-says which one is meant.
+A count mostly grows with every number that is looked for (depth, width, k), so each is searched by secants between
+values that are legal, and a few values beyond are looked at; of several, all but the last are tried one by one. A value
+that would change the data set is skipped: `on` says which one is meant.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from typing import Any
 
 from archdsl.base import limits
 from archdsl.base.diagnostics import ArchError, Diagnostic, error
-from archdsl.base.source import Span
 from archdsl.core.measure import measure
 from archdsl.core.types import Shape
 from archdsl.driver import load, open_spec
@@ -25,6 +24,9 @@ LARGEST = 100_000
 
 GAP = 128
 """Values in a row that may be illegal, such as those between two depths."""
+
+LOOK = 2
+"""Legal values beyond the nearest that are looked at: some families have a wide network between two narrow ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +42,12 @@ class Match:
         return (self.count - target) / target
 
 
-def match(spec: str, target: int, measured: str) -> list[Match]:
-    """Networks around a target, nearest first: `measured` is "params" or "macs". Raises ArchError."""
-    return _Search(spec, target, measured).run()
+def match(spec: str, target: int, measured: str, within: float = 0.02) -> list[Match]:
+    """Networks whose count is within a share of a target, nearest first, or else the nearest on either side.
+
+    `measured` is "params" or "macs". Raises ArchError.
+    """
+    return _Search(spec, target, measured, within).run()
 
 
 def target_of(like: str, measured: str) -> int:
@@ -51,33 +56,43 @@ def target_of(like: str, measured: str) -> int:
     if len(found) != 1:
         names = ", ".join(c.network.name for c in found)
         raise error("nothing-here", None, name=f"{like} alone", help=f"its networks are {names}")
-    return int(getattr(measure(found[0].network), measured))
+    target = int(getattr(measure(found[0].network), measured))
+    if not target:
+        raise error("no-match", None, problem=f"{like} has none of what is to be matched")
+    return target
 
 
 class _Search:
-    def __init__(self, spec: str, target: int, measured: str) -> None:
+    def __init__(self, spec: str, target: int, measured: str, within: float) -> None:
         self.candidates = Candidates(*open_spec(spec))
         self.holes = self.candidates.holes
         self.target = target
         self.measured = measured
+        self.within = within
         self.known: dict[tuple[int, ...], int | None] = {}
         self.problems: tuple[Diagnostic, ...] = ()
         self.input: Shape | None = None
         """What the first legal network reads; values that choose another data set are no answers."""
-        self.blamed: Span | None = None
-        """What the last illegal values were blamed on."""
+        self.last: Diagnostic | None = None
+        """Why the last illegal values are illegal."""
 
     def run(self) -> list[Match]:
-        found = {}
-        for values in self._solve(()):
-            count = self.count(values)
-            if count is not None:
-                found[values] = Match(values, self.candidates.text(values), count)
+        for _ in self._solve((), None):
+            pass
+        found = [Match(v, self.candidates.text(v), count) for v, count in self._nearest()]
         if not found:
             if self.problems:
                 raise ArchError(*self.problems)
             raise error("no-match", None, problem="no legal values were found for `?`")
-        return sorted(found.values(), key=lambda m: (abs(m.count - self.target), m.values))
+        return found
+
+    def _nearest(self) -> list[tuple[tuple[int, ...], int]]:
+        """All that was counted and is near enough, or else the two nearest, one on each side."""
+        counted = [(v, c) for v, c in self.known.items() if c is not None]
+        counted.sort(key=lambda pair: (abs(pair[1] - self.target), pair[0]))
+        near = [(v, c) for v, c in counted if abs(c - self.target) <= self.within * self.target]
+        sides = [next((p for p in counted if (p[1] < self.target) == below), None) for below in (True, False)]
+        return near or [p for p in counted if p in sides]
 
     def count(self, values: tuple[int, ...]) -> int | None:
         """The count for values in the place of all holes; None where they are illegal."""
@@ -89,9 +104,8 @@ class _Search:
             try:
                 network = self.candidates.network(values)
             except ArchError as problem:
-                first = problem.diagnostics[0]
+                self.last = problem.diagnostics[0]
                 self.problems = self.problems or problem.diagnostics
-                self.blamed = first.primary.span if first.primary else None
                 self.known[values] = None
             else:
                 self.input = self.input or network.input
@@ -99,46 +113,70 @@ class _Search:
                 self.known[values] = int(getattr(measure(network), self.measured)) if same else None
         return self.known[values]
 
-    def _solve(self, before: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-        """The values around the target, given those of the first holes."""
+    def _solve(self, before: tuple[int, ...], hint: int | None) -> Iterator[tuple[int, ...]]:
+        """The values around the target, given those of the first holes. `hint` is where the last hole may be."""
         hole = self.holes[len(before)]
         if len(before) == len(self.holes) - 1:
-            yield from ((*before, value) for value in self._around(before, hole))
+            yield from ((*before, value) for value in self._around(before, hole, hint))
             return
         value, illegal = hole.low, 0
         while value <= (hole.high or LARGEST) and illegal < GAP:
-            found = list(self._solve((*before, value)))
+            found = list(self._solve((*before, value), hint))
             illegal = 0 if found else illegal + 1
             yield from found
             counts = [c for f in found if (c := self.count(f)) is not None]
             if counts and min(counts) >= self.target:
                 return  # larger values give more
+            hint = found[0][-1] if found else hint
             value += 1
 
-    def _around(self, before: tuple[int, ...], hole: syntax.Hole) -> list[int]:
-        """The largest legal value that stays below the target and the smallest that does not."""
+    def _around(self, before: tuple[int, ...], hole: syntax.Hole, hint: int | None) -> list[int]:
+        """The largest legal value that stays below the target and the smallest that does not, and those beside them."""
         high = hole.high or LARGEST
         low = self._legal(before, hole.low, high, 1)
         if low is None:
             return []
-        at_low = self._at(before, low)
-        if at_low >= self.target:
-            return [low]
-        step, below = 1, low
-        while True:
-            above = self._legal(before, below + step, high, 1)
-            if above is None:
-                above = self._legal(before, high, below + 1, -1)
-                if above is None or self._at(before, above) < self.target:
-                    return [v for v in (below, above) if v is not None]
-            at_above = self._at(before, above)
-            if at_above >= self.target:
+        below, above, step = low, None, 1
+        near = self._legal(before, max(hint, low), high, 1) if hint else None
+        if near is not None and self._at(before, near) >= self.target:
+            above = near
+        elif near is not None:
+            below = near
+        while self._at(before, below) < self.target and above is None:
+            found = self._legal(before, below + step, high, 1)
+            if found is None and step == 1:
                 break
-            rise = max(1, (at_above - self._at(before, below)) // (above - below))
-            below, step = above, max(1, min((self.target - at_above) // rise, 4 * above))
-        return self._between(before, below, above)
+            if found is None:
+                step //= 8  # nothing is legal so far away
+                step = max(step, 1)
+            elif self._at(before, found) >= self.target:
+                above = found
+            else:
+                rise = max(1, (self._at(before, found) - self._at(before, below)) // (found - below))
+                step = max(1, min((self.target - self._at(before, found)) // rise, 4 * found))
+                below = found
+        if above is not None and self._at(before, below) < self.target:
+            below, above = self._between(before, below, above)
+        bracket = [below] if above is None else [below, above]
+        return [*self._walk(before, below, hole.low, -1), *bracket, *self._walk(before, bracket[-1], high, 1)]
 
-    def _between(self, before: tuple[int, ...], below: int, above: int) -> list[int]:
+    def _walk(self, before: tuple[int, ...], start: int, end: int, step: int) -> list[int]:
+        """Further legal values: as long as they are near enough, and a few more, for a count need not always rise."""
+        found: list[int] = []
+        value: int | None = start
+        misses = 0
+        while misses < LOOK and value != end:
+            assert value is not None
+            value = self._legal(before, value + step, end, step)
+            if value is None:
+                break
+            found.append(value)
+            far = abs(self._at(before, value) - self.target) > self.within * self.target
+            turned = (self._at(before, value) < self.target) == (step > 0)
+            misses = misses + 1 if far and not turned else 0
+        return found
+
+    def _between(self, before: tuple[int, ...], below: int, above: int) -> tuple[int, int]:
         """Narrow a bracket of two legal values down to neighbours."""
         while above - below > 1:
             low, high = self._at(before, below), self._at(before, above)
@@ -153,7 +191,7 @@ class _Search:
                 below = found
             else:
                 above = found
-        return [below, above]
+        return below, above
 
     def _at(self, before: tuple[int, ...], value: int) -> int:
         count = self.count((*before, value))
@@ -165,15 +203,14 @@ class _Search:
         for value in range(start, stop + step, step)[:GAP]:
             if self.count((*before, value)) is not None:
                 return value
-            if any(self.blamed == hole.span for hole in self.holes[: len(before)]):
+            if self.last and self.last.key == "too-large" and step > 0:
+                return None  # and so are larger ones
+            blamed = self.last and self.last.primary and self.last.primary.span
+            if any(blamed == hole.span for hole in self.holes[: len(before)]):
                 return None  # an earlier number is illegal, whatever this one is
         return None
 
 
-def rows(found: list[Match], target: int, within: float, most: int) -> list[dict[str, Any]]:
-    """The nearest matches, and all within a share of the target, as rows."""
-    kept = [m for m in found if abs(m.residual(target)) <= within] or found[:2]
-    return [
-        {"spec": m.spec, "values": list(m.values), "count": m.count, "residual": m.residual(target)}
-        for m in kept[:most]
-    ]
+def rows(found: list[Match], target: int) -> list[dict[str, Any]]:
+    """The matches as rows."""
+    return [{"spec": m.spec, "values": list(m.values), "count": m.count, "residual": m.residual(target)} for m in found]

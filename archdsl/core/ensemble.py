@@ -10,12 +10,17 @@ length l; for k = 1 that is the binomial distribution. A gradient shrinks by a f
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
-from math import comb
+from itertools import accumulate
 
-from archdsl.core.ir import Apply, Block, Layer, Loop, Network, Ref, Region, Select, Step, blocks_of, regions_of
+from archdsl.base.diagnostics import error
+from archdsl.base.exhaustive import assert_never
+from archdsl.core.ir import Apply, Block, Head, Layer, Loop, Network, Ref, Region, Select, blocks_of
 from archdsl.core.measure import Depths, measures
+
+MOST = 10_000
+"""Residual functions."""
 
 SHARE = Fraction(9, 10)
 """Of all gradient that the effective paths carry."""
@@ -30,6 +35,7 @@ class Ensemble:
     paths: tuple[int, ...]
     """The number of paths of each length, from 0."""
     decay: Fraction
+    """What a gradient is multiplied by in a block."""
 
     @property
     def multiplicity(self) -> int:
@@ -45,39 +51,55 @@ class Ensemble:
         return Fraction(sum(length * n for length, n in enumerate(self.paths)), self.multiplicity)
 
     @property
-    def gradient(self) -> tuple[Fraction, ...]:
+    def gradient(self) -> tuple[float, ...]:
         """The share of the gradient that the paths of each length carry together."""
-        carried = [n * self.decay**length for length, n in enumerate(self.paths)]
+        carried = self._carried()
         whole = sum(carried)
         return tuple(c / whole for c in carried)
 
     @property
     def effective(self) -> tuple[int, int]:
         """The shortest and the longest effective path: what is left without the ends, which carry 5% each."""
-        rest, total = (1 - SHARE) / 2, Fraction(0)
-        bounds: list[int] = []
-        shares = self.gradient
-        for length, share in enumerate(shares):
-            total += share
-            if len(bounds) == 0 and total > rest:
-                bounds.append(length)
-            if len(bounds) == 1 and total >= 1 - rest:
-                bounds.append(length)
-        return bounds[0], bounds[1]
+        sums = list(accumulate(self._carried()))
+        rest = (1 - SHARE) / 2 * sums[-1]
+        shortest = next(length for length, total in enumerate(sums) if total > rest)
+        return shortest, next(length for length, total in enumerate(sums) if total >= sums[-1] - rest)
+
+    def _carried(self) -> list[int]:
+        """The gradient that the paths of each length carry, times a common denominator: exact, and fast."""
+        up, down = self.decay.numerator, self.decay.denominator
+        carried, power = [], down ** (len(self.paths) - 1)
+        for n in self.paths:
+            carried.append(n * power)
+            power = power * up // down
+        return carried
 
 
-def ensemble(network: Network, decay: Fraction, most: int) -> Ensemble | None:
+def ensemble(network: Network, decay: Fraction) -> Ensemble | None:
     """The paths through the residual blocks of a network. Those inside a residual function are a part of it.
 
-    None for a network without residual blocks, or with more than `most`.
+    None for a network without residual blocks. Raises ArchError for one with too many.
     """
     blocks = _functions(network)
-    if not 0 < sum(blocks.values()) <= most:
+    if not blocks:
         return None
+    if sum(k * n for k, n in blocks.items()) > MOST:
+        problem = (
+            f"{network.name} has more than {MOST:,} residual functions, and the numbers of its paths too many digits"
+        )
+        raise error("too-large", None, problem=problem)
     paths = [1]
     for k, n in sorted(blocks.items()):
-        paths = _product(paths, [comb(n, length) * (2**k - 1) ** length for length in range(n + 1)])
+        paths = _product(paths, _powers(2**k - 1, n))
     return Ensemble(tuple(sorted(blocks.items())), tuple(paths), decay)
+
+
+def _powers(factor: int, n: int) -> list[int]:
+    """The coefficients of (1 + factor x)^n."""
+    out = [1]
+    for length in range(1, n + 1):
+        out.append(out[-1] * (n - length + 1) * factor // length)
+    return out
 
 
 def _product(a: list[int], b: list[int]) -> list[int]:
@@ -99,54 +121,92 @@ def _functions(network: Network) -> Counter[int]:
     depths = Depths(measures(network.root))
     known: dict[int, Counter[int]] = {}
     for block in blocks_of(network.root):
-        own = _residual(block, depths)
-        known[id(block)] = Counter({own: 1}) if own else _below(block.body, known)
+        known[id(block)] = _Graph(depths, known).count(block.body, 0, {Ref(0, 0): 0})
     return known[id(network.root)]
 
 
-def _below(region: Region, known: dict[int, Counter[int]]) -> Counter[int]:
-    total: Counter[int] = Counter()
-    for step in region.steps:
-        if isinstance(step, Apply) and isinstance(step.module, Block):
-            total.update(known[id(step.module)])
-        elif isinstance(step, Loop):
-            for run in step.runs:
-                total.update({k: n * run.count for k, n in _below(run.region, known).items()})
-        else:
-            for inner in regions_of(step):
-                total.update(_below(inner, known))
-    return total
+@dataclass(frozen=True, slots=True)
+class _Node:
+    """A value of a region."""
+
+    inputs: tuple[int, ...] = ()
+    depth: int = 0
+    over: frozenset[int] = frozenset({0})
+    """The values that every way to it passes, itself among them."""
+    module: Layer | Block | Loop | None = None
+    inside: Counter[int] = field(default_factory=Counter)
+    """The residual blocks of what makes it."""
+
+    @property
+    def kind(self) -> str:
+        return self.module.kind if isinstance(self.module, Layer) else ""
 
 
-def _residual(block: Block, depths: Depths) -> int:
-    """The number of functions that a block adds to its shortcut; 0 if it is no residual block."""
-    values = {Ref(0, 0): 0}
-    found = 0
-    for i, step in enumerate(block.body.steps, 1):
-        values[Ref(0, i)] = depths.of_step(step, values, 0)
-        if isinstance(step, Apply) and isinstance(step.module, Layer) and step.module.kind == "add":
-            reached = sorted(values[r] for r in step.inputs)
-            if reached[0] < reached[1]:
-                found = max(found, sum(_terms(block.body, r) for r in step.inputs) - 1)
-    return found
+class _Graph:
+    """The values of a region, with those of its choices in their place; all that comes from outside is value 0."""
 
+    def __init__(self, depths: Depths, known: dict[int, Counter[int]]) -> None:
+        self.depths = depths
+        self.known = known
+        self.nodes = [_Node()]
+        self.uses: Counter[int] = Counter()
 
-def _terms(region: Region, ref: Ref) -> int:
-    """The number of functions that a value is the sum of."""
-    if ref.level or not ref.index:
-        return 1
-    return _terms_of(region.steps[ref.index - 1], region)
+    def count(self, region: Region, level: int, depths: dict[Ref, int]) -> Counter[int]:
+        """The residual blocks of a region, given the depths of the values around it."""
+        self._add(region, level, dict.fromkeys(depths, 0), depths)
+        spans: dict[int, tuple[int, int]] = {}
+        for i, node in enumerate(self.nodes):
+            # A shortcut is an operand that passes fewer layers than another.
+            if node.kind == "add" and len({self.nodes[j].depth for j in node.inputs}) > 1:
+                source = max(frozenset.intersection(*(self.nodes[j].over for j in node.inputs)))
+                spans[i] = (source, sum(self._terms(j) for j in node.inputs) - 1)
+        within = {i for end, (source, _) in spans.items() for i in range(source + 1, end)}
+        total = Counter(k for end, (_, k) in spans.items() if end not in within)
+        for i, node in enumerate(self.nodes):
+            if i not in within:
+                total.update(node.inside)
+        return total
 
+    def _add(self, region: Region, level: int, values: dict[Ref, int], depths: dict[Ref, int]) -> int:
+        """Add the values of a region; the number of its output."""
+        values, depths = dict(values), dict(depths)
+        for i, step in enumerate(region.steps, 1):
+            here = Ref(level, i)
+            depths[here] = self.depths.of_step(step, depths, level)
+            match step:
+                case Select():
+                    values[here] = self._add(step.region, level + 1, values, depths)
+                    continue
+                case Apply(inputs=refs, module=module):
+                    inside = self.known[id(module)] if isinstance(module, Block) else Counter()
+                    inputs = tuple(values[r] for r in refs)
+                    node: Layer | Block | Loop = module
+                case Loop():
+                    inner = {**depths, Ref(level + 1, 0): depths[step.input]}
+                    inside = Counter()
+                    for run in step.runs:
+                        found = _Graph(self.depths, self.known).count(run.region, level + 1, inner)
+                        inside.update({k: n * run.count for k, n in found.items()})
+                    inputs, node = (values[step.input],), step
+                case Head():
+                    continue  # what classifies an image does not run it
+                case _:
+                    assert_never(step)
+            self.uses.update(inputs)
+            over = frozenset({len(self.nodes)}).union(frozenset.intersection(*(self.nodes[j].over for j in inputs)))
+            self.nodes.append(_Node(inputs, depths[here], over, node, inside))
+            values[here] = len(self.nodes) - 1
+        return values[region.output]
 
-def _terms_of(step: Step, region: Region) -> int:
-    match step:
-        case Select(region=Region(steps=steps)) if steps:
-            return _terms_of(steps[-1], region)
-        case Loop(kind="sum"):
-            return step.count
-        case Apply(module=Layer(kind="affine"), inputs=(source,)):
-            return _terms(region, source)
-        case Apply(module=Layer(kind="add")):
-            return sum(_terms(region, r) for r in step.inputs)
-        case _:
-            return 1
+    def _terms(self, i: int) -> int:
+        """The number of functions that a value is the sum of; one that others read too is one."""
+        node = self.nodes[i]
+        match node.module:
+            case Loop(kind="sum") as loop:
+                return loop.count
+            case Layer(kind="affine"):
+                return self._terms(node.inputs[0])
+            case Layer(kind="add") if self.uses[i] == 1:
+                return sum(self._terms(j) for j in node.inputs)
+            case _:
+                return 1

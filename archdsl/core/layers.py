@@ -29,6 +29,8 @@ class Row:
     macs: int
     module: Layer | Block
     again: bool
+    head: bool = False
+    """Part of an auxiliary output."""
 
 
 def rows(network: Network, depth: int) -> list[Row]:
@@ -57,7 +59,8 @@ class _Rows:
             return
         yield row
         if isinstance(row.module, Block) and row.level < self.depth and not row.again:
-            yield from self.block(row.module, f"{row.path}.", row.level + 1)
+            inner = self.block(row.module, f"{row.path}.", row.level + 1)
+            yield from (replace(r, macs=0, head=True) for r in inner) if row.head else inner
 
     def _region(self, region: Region, prefix: str, level: int, counters: dict[str, int], shift: int) -> Iterator[Row]:
         for step in region.steps:
@@ -70,7 +73,8 @@ class _Rows:
                     yield from self._region(step.region, prefix, level, counters, shift)
                 case Head():
                     # What classifies an image does not run it.
-                    yield from (replace(r, macs=0) for r in self._region(step.region, prefix, level, counters, shift))
+                    inner = self._region(step.region, prefix, level, counters, shift)
+                    yield from (replace(r, macs=0, head=True) for r in inner)
                 case Loop():
                     for run in step.runs:
                         yield from self._run(run.region, run.count, prefix, level, counters)
@@ -83,7 +87,8 @@ class _Rows:
         for stem, n in made.items():
             counters[stem] += n * (count - 1)
         for row in first:
-            name = _range(row.name, (count - 1) * made.get(row.name.rpartition(".")[0], 1))
+            rise = made.get(row.name.rpartition(".")[0], 1)
+            name = _range(row.name, (count - 1) * rise, rise)
             yield replace(row, name=name, count=count * row.count, params=count * row.params, macs=count * row.macs)
 
     def _row(self, step: Apply, prefix: str, level: int, counters: dict[str, int], shift: int) -> Row | None:
@@ -117,11 +122,17 @@ def _joined(a: Row, b: Row) -> Row:
     return replace(a, name=name, count=a.count + b.count, params=a.params + b.params, macs=a.macs + b.macs)
 
 
-def _range(first: str, further: int) -> str:
-    """The names of neighbours whose numbers rise by `further` from the first to the last.
+def _range(first: str, further: int, step: int = 1) -> str:
+    """The names of modules whose numbers rise by `further` from the first to the last, a step at a time.
 
     >>> _range("1", 2), _range("paths.0", 7), _range("layer1", 3), _range("conv", 0)
     ('1..3', 'paths.0..7', 'layer1..4', 'conv')
+    >>> _range("2", 2, 2), _range("2", 6, 2)
+    ('2,4', '2,4..8')
     """
     start = len(first.rstrip("0123456789"))
-    return f"{first}..{int(first[start:]) + further}" if further and first[start:] else first
+    if not further or not first[start:]:
+        return first
+    number = int(first[start:])
+    second = f",{number + step}" if step > 1 else ""
+    return f"{first}{second}..{number + further}" if further > step or step == 1 else f"{first}{second}"

@@ -19,8 +19,8 @@ from archdsl.core.types import Shape
 FULL, HALF = 4, 2
 """Bytes of a number."""
 
-STATES = {"sgd": 1, "adamw": 2, "rmsprop": 2}
-"""Numbers that an optimiser keeps for a parameter: momentum, or moments."""
+STATES = {"sgd": 0, "adamw": 2, "rmsprop": 1}
+"""Numbers that an optimiser keeps for a parameter: moments. SGD and RMSProp keep one more for a momentum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +88,11 @@ class Memory:
 Precision = Literal["fp32", "bf16", "fp16"]
 
 
-def memory(network: Network, batch: int, precision: Precision, optimizer: str) -> Memory:
+def memory(network: Network, batch: int, precision: Precision) -> Memory:
     """The memory of a network. With bf16 or fp16 (autocast), results have half the size, and weights a copy of it."""
+    recipe = dict(network.recipe.settings)
+    optimizer = str(recipe["optimizer"])
+    states = STATES[optimizer] + (optimizer != "adamw" and recipe["momentum"] != 0)
     params = measure(network).params
     size = FULL if precision == "fp32" else HALF
     kept = _Keeper(batch, size)
@@ -99,7 +102,7 @@ def memory(network: Network, batch: int, precision: Precision, optimizer: str) -
     return Memory(
         parameters=FULL * params + buffers,
         gradients=FULL * params,
-        optimizer=FULL * STATES[optimizer] * params,
+        optimizer=FULL * states * params,
         saved=result + copies,
         passing=kept.largest,
         inference=FULL * params + buffers + size * batch * _peak(network.root),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from archdsl.core.ir import Network
+from archdsl.core.ir import Apply, Block, Head, Layer, Loop, Network, Ref, Region, Select
 from archdsl.core.layers import Row, rows
 from archdsl.core.measure import measure
 from archdsl.core.types import scalar_text
-from archdsl.reports.counts import memory_row, size
+from archdsl.reports.counts import CONVENTION, memory_row, size
 from archdsl.reports.tables import table
 
 MOST_COLUMNS = 6
@@ -46,18 +46,20 @@ def _arguments(network: Network) -> list[tuple[str, Any]]:
 def compare_table(networks: Sequence[Network], batch: int, form: str) -> str:
     """A line for each network, as papers print it. Arguments that are the same everywhere are left out.
 
-    The depth is the paper's, where all networks are told one.
+    `depth` is what the networks are told, as papers give it; `layers` are those on the longest path.
     """
     found = compare_rows(networks, batch)
-    counted = any("depth" not in row["arguments"] for row in found)
-    names = list(dict.fromkeys(n for row in found for n in row["arguments"] if n != "depth"))
-    told = [n for n in names if len({row["arguments"].get(n) for row in found}) > 1]
-    head = ["network", "depth", *told, "parameters", "ratio", "multiply-adds", "ratio", "memory"]
+    names = list(dict.fromkeys(n for row in found for n in row["arguments"]))
+    told = [n for n in names if n == "depth" or len({row["arguments"].get(n) for row in found}) > 1]
+    told.sort(key=lambda n: n != "depth")
+    if form == "csv":
+        return _csv(found, told)
+    head = ["network", *told, "layers", "parameters", "ratio", "multiply-adds", "ratio", "memory"]
     body = [
         [
             row["spec"],
-            f"{row['depth']:,}" if counted else row["arguments"]["depth"],
             *(row["arguments"].get(n, "") for n in told),
+            f"{row['depth']:,}",
             f"{row['params']:,}",
             _ratio(row["params_ratio"]),
             f"{row['macs']:,}",
@@ -66,7 +68,16 @@ def compare_table(networks: Sequence[Network], batch: int, form: str) -> str:
         ]
         for row in found
     ]
-    return table(head, body, form)
+    note = f"{CONVENTION}; layers on the longest path; memory of a training step of {batch:,} images in fp32"
+    return table(head, body, form, note=note)
+
+
+def _csv(found: Sequence[dict[str, Any]], told: Sequence[str]) -> str:
+    """The same for machines: plain numbers, and a name of its own for each column."""
+    columns = ("layers", "params", "params_ratio", "macs", "macs_ratio", "training_bytes")
+    keys = ("depth", "params", "params_ratio", "macs", "macs_ratio", "memory")
+    body = [[row["spec"], *(row["arguments"].get(n, "") for n in told), *(str(row[k]) for k in keys)] for row in found]
+    return table(["network", *told, *columns], body, "csv")
 
 
 def stage_tables(networks: Sequence[Network], form: str) -> str:
@@ -123,7 +134,7 @@ def _ratio(value: float | None) -> str:
 def diff_lines(a: Network, b: Network) -> list[str]:
     """What the second network has otherwise than the first, module by module; nothing if their structure is equal."""
     first, second = ({_key(row): row for row in rows(n, 100) if row.path} for n in (a, b))
-    lines = []
+    lines = _flow_changed("network", a.root, b.root)
     hidden: set[str] = set()
     for key in _merged([list(first), list(second)]):
         if any(key.startswith(f"{parent}.") for parent in hidden):
@@ -134,11 +145,57 @@ def diff_lines(a: Network, b: Network) -> list[str]:
             assert row
             hidden.add(key)  # what it holds is new, or gone, with it
             lines.append(f"{sign} {_shown(row)}")
-        elif _facts(before) != _facts(after):
+            continue
+        if _facts(before) != _facts(after):
             lines.append(f"~ {_changed(before, after)}")
             if before.kind != after.kind:
                 hidden.add(key)
+        if isinstance(before.module, Block) and isinstance(after.module, Block) and key not in hidden:
+            lines += _flow_changed(_place(after), before.module, after.module)
     return lines
+
+
+def _flow_changed(place: str, before: Block, after: Block) -> list[str]:
+    """What two blocks do one after the other, where modules that only one of them has do not explain the difference."""
+    old, new = _flow(before.body), _flow(after.body)
+    both = {op.name for op in old if op.is_module} & {op.name for op in new if op.is_module}
+    shared = [[op.name for op in flow if op.name in both or not op.is_module] for flow in (old, new)]
+    if shared[0] != shared[1]:
+        return [f"~ {place}: {' '.join(op.name for op in old)}  ->  {' '.join(op.name for op in new)}"]
+    if [op.name for op in old] == [op.name for op in new] and old != new:
+        return [f"~ {place}: the same operations read other values"]
+    return []
+
+
+class _Op(NamedTuple):
+    """An operation of a flow, and what it reads."""
+
+    name: str
+    is_module: bool
+    inputs: tuple[Ref, ...] = ()
+
+
+def _flow(region: Region) -> list[_Op]:
+    """The operations of a region in order. Modules go by their names without numbers, which rise with the depth."""
+    flow: list[_Op] = []
+    for step in region.steps:
+        match step:
+            case Apply(module=module, label=label):
+                kind = module.kind if isinstance(module, Layer) else module.name
+                args = module.args if isinstance(module, Layer) and label is None else ()
+                written = ", ".join(f"{n}={scalar_text(v)}" for n, v in args if v is not None)
+                name = label.stem if label and label.stem else f"{kind}({written})" if written else kind
+                flow.append(_Op(name, label is not None, step.inputs))
+            case Loop(kind=kind, runs=runs):
+                inner = list(dict.fromkeys(op for run in runs for op in _flow(run.region)))
+                flow += [
+                    _Op(f"{'repeat' if kind == 'sequence' else kind} {{", False, (step.input,)),
+                    *inner,
+                    _Op("}", False),
+                ]
+            case Select() | Head():
+                flow += _flow(step.region)
+    return flow
 
 
 def _key(row: Row) -> str:
@@ -148,12 +205,8 @@ def _key(row: Row) -> str:
 
 def _facts(row: Row) -> tuple[object, ...]:
     """What makes two modules of one name different; what they hold is looked at below them."""
-    arguments = tuple((n, v) for n, v in row.args) if isinstance(row.args, tuple) else ()
-    return (row.kind, arguments if _is_layer(row) else (), row.output, row.count)
-
-
-def _is_layer(row: Row) -> bool:
-    return not hasattr(row.module, "body")
+    layer = isinstance(row.module, Layer)
+    return (row.kind, row.args if layer else (), row.output, row.count, row.params if layer else 0)
 
 
 def _shown(row: Row) -> str:
@@ -167,7 +220,7 @@ def _place(row: Row) -> str:
 
 
 def _written(row: Row) -> str:
-    if not _is_layer(row) or not row.args:
+    if not isinstance(row.module, Layer) or not row.args:
         return ""
     return f"({', '.join(f'{n}={scalar_text(v)}' for n, v in row.args if not isinstance(v, bool))})"
 
@@ -176,7 +229,7 @@ def _changed(before: Row, after: Row) -> str:
     parts = []
     if before.kind != after.kind:
         parts.append(f"{before.kind} -> {after.kind}")
-    elif _is_layer(before):
+    elif isinstance(before.module, Layer):
         old, new = dict(before.args), dict(after.args)
         parts += [f"{n} {scalar_text(old[n])} -> {scalar_text(new[n])}" for n in old if old[n] != new[n]]
     if before.count != after.count:

@@ -50,7 +50,7 @@ def memory_row(network: Network, batch: int, precision: Precision) -> dict[str, 
     from archdsl.core.memory import memory
 
     optimizer = str(dict(network.recipe.settings)["optimizer"])
-    used = memory(network, batch, precision, optimizer)
+    used = memory(network, batch, precision)
     return {
         "batch": batch,
         "precision": precision,

@@ -8,25 +8,20 @@ from pathlib import Path
 from typing import Any
 
 from archdsl.base.diagnostics import error
+from archdsl.base.suggest import spoken
 from archdsl.core.ensemble import Ensemble, ensemble
 from archdsl.core.ir import Network
 from archdsl.core.measure import measure
 from archdsl.plot import PlotError
 from archdsl.reports.tables import table
 
-MOST_BLOCKS = 20_000
-"""The numbers of paths of a network with more have too many digits."""
-
 
 def ensembles(networks: Sequence[Network], decay: Fraction) -> list[tuple[Network, Ensemble]]:
-    """The ensemble of every network. Raises ArchError for one without residual blocks, or with too many."""
-    found = []
-    for network in networks:
-        one = ensemble(network, decay, MOST_BLOCKS)
-        if one is None:
-            problem = f"{network.name} has no residual blocks, or more than {MOST_BLOCKS:,}"
-            raise error("no-match", None, problem=problem)
-        found.append((network, one))
+    """The ensemble of every network that has residual blocks. Raises ArchError where none has."""
+    found = [(network, one) for network in networks if (one := ensemble(network, decay))]
+    if not found:
+        names = spoken((n.name for n in networks), "and")
+        raise error("no-match", None, problem=f"there are no residual blocks in {names}")
     return found
 
 
@@ -54,8 +49,8 @@ def ensemble_table(found: Sequence[tuple[Network, Ensemble]], form: str) -> str:
         (
             row["spec"],
             f"{row['params']:,}",
-            str(row["blocks"]),
-            str(row["functions"]),
+            f"{row['blocks']:,}",
+            f"{row['functions']:,}",
             row["multiplicity"],
             f"{row['mean_length']:.1f}",
             f"{row['effective'][0]} to {row['effective'][1]}",
@@ -75,9 +70,9 @@ def draw(found: Sequence[tuple[Network, Ensemble]], output: Path) -> None:
     left, right = figure.subplots(1, 2)
     for network, one in found:
         lengths = range(len(one.paths))
-        paths = [float(Fraction(n, one.multiplicity)) for n in one.paths]
+        paths = [n / one.multiplicity for n in one.paths]
         (line,) = left.plot(lengths, paths, label=network.spec, linewidth=1.2)
-        right.plot(lengths, [float(g) for g in one.gradient], color=line.get_color(), linewidth=1.2)
+        right.plot(lengths, one.gradient, color=line.get_color(), linewidth=1.2)
         low, high = one.effective
         right.axvspan(low, high, color=line.get_color(), alpha=0.08, linewidth=0)
     decay = float(found[0][1].decay)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from archdsl.core.ir import Network
 from archdsl.core.layers import Row, rows
 from archdsl.core.measure import measure
 from archdsl.core.types import scalar_text
+from archdsl.reports.counts import CONVENTION
 from archdsl.reports.tables import table
 
 HEAD = ("layer", "kind", "output", "x", "parameters", "share", "multiply-adds", "share")
@@ -30,13 +32,28 @@ def layers_json(network: Network, depth: int) -> list[dict[str, Any]]:
     ]
 
 
+NOTE = f"{CONVENTION}; what stands below a row of several is one of them"
+
+
 def layers_table(network: Network, depth: int, form: str) -> str:
     """The rows as a table that ends with the whole network."""
     cost = measure(network)
-    found = rows(network, depth)
-    body = [_cells(row, cost.params, cost.macs, form) for row in found]
+    body = [_cells(row, cost.params, cost.macs, form) for row in rows(network, depth)]
     total = ("total", "", str(network.output), "", f"{cost.params:,}", "100.0%", f"{cost.macs:,}", "100.0%")
-    return table(HEAD, [*body, total], form, left=3)
+    return table(HEAD, [*body, total], form, left=3, note=NOTE)
+
+
+def layers_csv(networks: Sequence[Network], depth: int) -> str:
+    """The rows of all networks for machines: plain numbers, and no total that would be added up with them."""
+    keys = ("level", "path", "kind", "output", "count", "params", "macs")
+    body = [
+        [network.name, *(_plain(row[k]) for k in keys)] for network in networks for row in layers_json(network, depth)
+    ]
+    return table(["network", *keys], body, "csv")
+
+
+def _plain(value: object) -> str:
+    return "x".join(str(v) for v in value) if isinstance(value, list) else str(value)
 
 
 def _cells(row: Row, params: int, macs: int, form: str) -> tuple[str, ...]:
