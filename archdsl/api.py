@@ -80,6 +80,10 @@ class Architecture:
 
         return svg(diagram(self.network))
 
+    def _repr_html_(self) -> str:
+        """The same, which notebooks prefer."""
+        return f"<div>{self._repr_svg_()}</div>"
+
     def __repr__(self) -> str:
         return f"<{self.spec}: {self.params:,} parameters>"
 

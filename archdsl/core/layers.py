@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from archdsl.core.ir import Apply, Block, Head, Layer, Loop, Network, Region, Select
+from archdsl.core.ir import Apply, Block, Head, Layer, Loop, Network, Ref, Region, Select, Step
 from archdsl.core.measure import Measure, child_name, measures
 from archdsl.core.primitives import PRIMITIVES, parameters_of
 from archdsl.core.types import Scalar, Shape
@@ -33,15 +33,19 @@ class Row:
     """Part of an auxiliary output."""
 
 
-def rows(network: Network, depth: int) -> list[Row]:
-    """The rows of a network down to a level. What stands below a row of several is one of them."""
-    return list(_Rows(measures(network.root), depth).block(network.root, "", 1))
+def rows(network: Network, depth: int, operations: bool = False) -> list[Row]:
+    """The rows of a network down to a level. What stands below a row of several is one of them.
+
+    With `operations` there are also those that have neither a module nor another shape, such as a ReLU.
+    """
+    return list(_Rows(measures(network.root), depth, operations).block(network.root, "", 1))
 
 
 class _Rows:
-    def __init__(self, known: dict[int, Measure], depth: int) -> None:
+    def __init__(self, known: dict[int, Measure], depth: int, operations: bool) -> None:
         self.known = known
         self.depth = depth
+        self.operations = operations
 
     def block(self, block: Block, prefix: str, level: int) -> Iterator[Row]:
         """The rows inside a block, equal neighbours joined."""
@@ -63,7 +67,7 @@ class _Rows:
             yield from (replace(r, macs=0, head=True) for r in inner) if row.head else inner
 
     def _region(self, region: Region, prefix: str, level: int, counters: dict[str, int], shift: int) -> Iterator[Row]:
-        for step in region.steps:
+        for step in _heads_where_they_read(region):
             match step:
                 case Apply():
                     row = self._row(step, prefix, level, counters, shift)
@@ -92,7 +96,8 @@ class _Rows:
             yield replace(row, name=name, count=count * row.count, params=count * row.params, macs=count * row.macs)
 
     def _row(self, step: Apply, prefix: str, level: int, counters: dict[str, int], shift: int) -> Row | None:
-        if step.label is None and (step.output == step.shapes[0] or isinstance(step.module, Block)):
+        is_seen = self.operations or step.output != step.shapes[0]
+        if step.label is None and (isinstance(step.module, Block) or not is_seen):
             return None
         name = child_name(step.label, {} if step.again else counters, shift) if step.label else ""
         path = f"{prefix}{name}" if name else ""
@@ -106,6 +111,20 @@ class _Rows:
             macs = PRIMITIVES[kind].macs(dict(args), step.shapes, step.output)
         params = 0 if step.again else params
         return Row(level, path, name, kind, args, step.output, 1, params, macs, module, step.again)
+
+
+def _heads_where_they_read(region: Region) -> list[Step]:
+    """The steps of a region, each auxiliary output after what it reads, wherever the spec has it."""
+
+    def position(numbered: tuple[int, Step]) -> tuple[int, bool]:
+        number, step = numbered
+        if not isinstance(step, Head):
+            return number, False
+        own = {Ref(0, i) for i in range(1, number)}
+        read = [r.index for s in step.region.steps if isinstance(s, Apply) for r in s.inputs if r in own]
+        return max(read, default=number), True
+
+    return [step for _, step in sorted(enumerate(region.steps, 1), key=position)]
 
 
 def _alike(a: Row, b: Row) -> bool:

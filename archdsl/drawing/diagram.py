@@ -6,7 +6,9 @@ from. Equal neighbours are one box with their number, so the size follows the nu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -51,7 +53,10 @@ SHOWN = 4
 """Parallel functions that are drawn side by side; more are the first two, dots, and the last."""
 
 MOST = 400
-"""Boxes of one block; a larger one is named and not drawn."""
+"""Boxes of one block; of a larger one the number is told."""
+
+FORMS = 3
+"""Forms of one definition that are drawn, such as a residual block with and without a projection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ Part: TypeAlias = "Box | Series | Branches | Repeated"
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row of the overview."""
+    """A row of the overview. One of level 1 follows the last of level 1; an auxiliary output stands aside."""
 
     level: int
     text: str
@@ -112,6 +117,8 @@ class Diagram:
     title: str
     subtitle: str
     overview: tuple[Line, ...]
+    chained: bool
+    """Whether the rows follow one another; if not, the first panel shows how they are joined."""
     panels: tuple[Panel, ...]
     devices: tuple[str, ...]
 
@@ -123,48 +130,121 @@ def diagram(network: Network) -> Diagram:
     placement = network.placement
     devices = placement.devices if placement and placement.kind != "fused" else 0
     overview = tuple(_line(row) for row in _shown_rows(network))
-    panels = []
-    for block in _examples(network):
-        part = _Inside(devices).block(block)
-        if _size(part) <= MOST:
-            subtitle = f"{block.input} to {block.output}, {known[id(block)].params:,} parameters"
-            panels.append(Panel(block.name, subtitle, part))
+    whole = _Inside(devices).block(network.root)
+    panels = [] if _is_chain(whole) else [_panel(network.name, "", whole)]
+    for block, times in _examples(network):
+        numbers = f"{block.input} to {block.output}, {known[id(block)].params:,} parameters{times}"
+        panels.append(_panel(block.name, numbers, _Inside(devices).block(block)))
     title = network.spec if not placement else f"{network.spec}, {placement}"
     subtitle = f"{cost.params:,} parameters, {cost.macs:,} multiply-adds, depth {cost.depth:,}"
     word = "device" if placement and placement.kind == "split" else "process"
-    return Diagram(title, subtitle, overview, tuple(panels), tuple(f"{word} {i}" for i in range(devices)))
+    names = tuple(f"{word} {i}" for i in range(devices))
+    return Diagram(title, subtitle, overview, _is_chain(whole), tuple(panels), names)
+
+
+def _panel(title: str, subtitle: str, part: Part) -> Panel:
+    if _size(part) > MOST:
+        part = Box(f"too large to draw: {_size(part):,} boxes", "other")
+    return Panel(title, subtitle, part)
 
 
 def _shown_rows(network: Network) -> list[Row]:
     """What the network holds, and what its stages hold; blocks that have a panel of their own stay closed."""
     found = []
     opened = False
-    for row in rows(network, 2):
+    for row in rows(network, 2, operations=True):
         if row.level == 1:
-            opened = isinstance(row.module, Block) and (row.module.style == "sequence" or not row.module.named)
-        if row.level == 1 or opened:
+            opened = isinstance(row.module, Block) and _is_stage(row.module)
+        if (row.level == 1 or opened) and row.kind not in SYMBOLS:
             found.append(row)
     return found
+
+
+def _is_stage(block: Block) -> bool:
+    """Whether a block is a list of blocks one after the other, which are shown in its place."""
+    return block.style == "sequence" or (not block.named and _is_chain(_Inside(0).block(block)))
+
+
+def _is_chain(part: Part) -> bool:
+    match part:
+        case Box():
+            return True
+        case Repeated():
+            return isinstance(part.part, Box)
+        case Series():
+            return all(_is_chain(p) for p in part.parts)
+        case Branches():
+            return False
 
 
 def _line(row: Row) -> Line:
     kind: Kind = "block" if isinstance(row.module, Block) else KINDS.get(row.kind, "other")
     name = f"{row.name}  " if row.name else ""
-    times = f" x{row.count}" if row.count > 1 else ""
+    times = f" x{row.count:,}" if row.count > 1 else ""
     text = f"{name}{row.kind if isinstance(row.module, Block) else layer_text(row.module)}{times}"
-    return Line(row.level, text, kind, str(row.output), f"{row.params:,}" if row.params else "")
+    params = f"{row.params:,}" if row.params else ""
+    return Line(row.level + row.head, text, "head" if row.head else kind, str(row.output), params)
 
 
-def _examples(network: Network) -> list[Block]:
-    """A block of each definition that is drawn by itself: not a list of modules, and not a single layer."""
-    found: dict[object, Block] = {}
-    used: list[Block] = []
-    for block in blocks_of(network.root):
-        used += [a.module for a in applications(block.body) if isinstance(a.module, Block)]
-    for block in reversed([b for b in blocks_of(network.root) if any(b is u for u in used)]):
-        if block.style == "module" and sum(1 for _ in applications(block.body)) > 1:
-            found[block.origin] = block  # the first instance of all
-    return list(found.values())
+def _examples(network: Network) -> list[tuple[Block, str]]:
+    """The blocks that are drawn by themselves, of each definition the forms that differ, and how often each is used.
+
+    Not drawn are lists without a name, which are shown where they are, and single layers.
+    """
+    blocks = list(blocks_of(network.root))
+    uses = _uses(network.root, blocks)
+    forms: dict[object, dict[object, list[Block]]] = {}
+    top = (row.module for row in rows(network, 1))
+    shown = {id(block) for block in top if isinstance(block, Block) and _is_stage(block)}
+    for block in reversed(blocks):
+        drawn = block.style == "module" or (block.style == "sequence" and block.named)
+        drawn = drawn and block is not network.root and id(block) not in shown
+        if drawn and uses[id(block)] and sum(1 for _ in applications(block.body)) > 1:
+            form = _form(_Inside(0).block(block))
+            forms.setdefault(block.origin, {}).setdefault(form, []).append(block)
+    found = []
+    for alike in forms.values():
+        total = sum(uses[id(b)] for group in alike.values() for b in group)
+        for group in list(alike.values())[:FORMS]:
+            often = sum(uses[id(b)] for b in group)
+            times = f", x{often:,} of {total:,}" if len(alike) > 1 else f", x{often:,}" if often > 1 else ""
+            found.append((max(group, key=lambda b: uses[id(b)]), times))
+    return found
+
+
+def _uses(root: Block, blocks: Sequence[Block]) -> Counter[int]:
+    """How often the network has each block, by id; `blocks` have those inside before those around them."""
+    uses = Counter({id(root): 1})
+    for block in reversed(blocks):
+        for inner, times in _applied(block.body, uses[id(block)]):
+            uses[id(inner)] += times
+    return uses
+
+
+def _applied(region: Region, times: int) -> Iterator[tuple[Block, int]]:
+    """The blocks that a region applies, and how often."""
+    for step in region.steps:
+        match step:
+            case Apply(module=Block() as block):
+                yield block, times
+            case Apply():
+                pass
+            case Loop():
+                for run in step.runs:
+                    yield from _applied(run.region, times * run.count)
+            case _:
+                yield from _applied(step.region, times)
+
+
+def _form(part: Part) -> object:
+    """What two instances of a block have in common if they differ in numbers alone."""
+    match part:
+        case Box():
+            return re.sub(r"(, )?/?\d[\dx.]*", "", part.text)
+        case Repeated():
+            return (_form(part.part),)
+        case Series() | Branches():
+            return (getattr(part, "symbol", None), *(_form(p) for p in part.parts))
 
 
 def layer_text(layer: Layer) -> str:
@@ -250,7 +330,7 @@ class _Inside:
                     values[Ref(level, i)] = self._add(step.region, level + 1, values, nodes)
                     continue
                 case Head():
-                    nodes.append(_Node(Box("auxiliary output", "head"), (0,)))
+                    continue  # the overview has it
                 case Loop():
                     nodes.append(_Node(self._loop(step, level, values), (values[step.input],)))
             values[Ref(level, i)] = len(nodes) - 1
@@ -298,9 +378,20 @@ class _Inside:
         return Branches(tuple(each), SYMBOLS[loop.kind])
 
     def _on_device(self, part: Part, index: int, total: int) -> Part:
-        if self.devices and isinstance(part, Box):
-            return Box(part.text, part.kind, index * self.devices // total)
-        return part
+        return _placed(part, index * self.devices // total) if self.devices else part
+
+
+def _placed(part: Part, device: int) -> Part:
+    """A function, on a device."""
+    match part:
+        case Box():
+            return Box(f"{part.text} @{device}", part.kind, device)
+        case Repeated():
+            return Repeated(_placed(part.part, device), part.count)
+        case Series():
+            return Series(tuple(_placed(p, device) for p in part.parts))
+        case Branches():
+            return Branches(tuple(_placed(p, device) for p in part.parts), part.symbol)
 
 
 class _Series:

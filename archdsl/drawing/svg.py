@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from html import escape
 
-from archdsl.drawing.diagram import Box, Branches, Diagram, Line, Panel, Part, Repeated, Series
+from archdsl.drawing.diagram import Box, Branches, Diagram, Kind, Line, Panel, Part, Repeated, Series
 
 CHAR, FONT = 6.7, 11
 """Width of a character, and the size of the font."""
@@ -13,6 +13,8 @@ HIGH, PAD, GAP = 20.0, 8.0, 12.0
 """Height of a box, space inside it, space between boxes."""
 JOIN = 18.0
 """Height of the circle or box of a join."""
+INDENT, BETWEEN = 16.0, 6.0
+"""Of a row of the overview: what a level adds on the left, and the space to the next row."""
 MARGIN = 24.0
 WIDEST = 1500.0
 """Panels go to a new row beyond this width."""
@@ -28,8 +30,17 @@ COLOURS = {
 }
 """Fill of the boxes in light and in dark."""
 
-DEVICES = (("#cfe2ff", "#1d3f72"), ("#ffd9b8", "#7a4310"), ("#d8eed8", "#23502a"), ("#f3d1e4", "#6b2450"))
-"""Of the devices; further ones begin again."""
+DEVICES = (
+    ("#9fc5ff", "#2457a6"),
+    ("#ffb877", "#a35a12"),
+    ("#a5dba5", "#2f7a3a"),
+    ("#eda7cf", "#96326e"),
+    ("#c9b5f2", "#5b3fa0"),
+    ("#f2df8a", "#85700f"),
+    ("#93dcd9", "#1d7673"),
+    ("#e8aaa0", "#97382b"),
+)
+"""Of the devices, which are also named; further ones begin again. What is on no device of its own is grey then."""
 
 _STYLE = """
 text { font: 11px ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', monospace; fill: #1a1a1a; }
@@ -58,12 +69,12 @@ class _Size:
 
 def svg(diagram: Diagram) -> str:
     """The text of the picture."""
-    page = _Page()
+    page = _Page(placed=bool(diagram.devices))
     overview = _overview_size(diagram.overview)
     page.text(MARGIN, MARGIN + 10, diagram.title, "title")
     page.text(MARGIN, MARGIN + 28, diagram.subtitle, "note")
     top = MARGIN + 48
-    page.overview(diagram.overview, MARGIN, top)
+    page.overview(diagram.overview, diagram.chained, MARGIN, top)
     left = MARGIN + overview.width + 2 * MARGIN
     right, bottom = page.panels(diagram.panels, left, top)
     bottom = max(bottom, top + overview.height)
@@ -77,8 +88,9 @@ def svg(diagram: Diagram) -> str:
 
 
 class _Page:
-    def __init__(self) -> None:
+    def __init__(self, placed: bool) -> None:
         self.out: list[str] = []
+        self.placed = placed
 
     def document(self, width: float, height: float, title: str) -> str:
         rules = [f".{kind} {{ fill: {light}; }}" for kind, (light, _) in COLOURS.items()]
@@ -116,30 +128,37 @@ class _Page:
         place = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
         self.out.append(f'<rect class="{style}" {place} rx="4"/>')
 
+    def style(self, kind: Kind) -> str:
+        return "other" if self.placed else kind
+
     def box(self, box: Box, centre: float, y: float) -> None:
         width = _size(box).width
-        style = box.kind if box.device is None else f"device{box.device % len(DEVICES)}"
+        style = self.style(box.kind) if box.device is None else f"device{box.device % len(DEVICES)}"
         self.rect(centre - width / 2, y, width, HIGH, style)
         self.text(centre, y + 14, box.text, anchor="middle")
 
     # ---- the overview
 
-    def overview(self, lines: tuple[Line, ...], x: float, y: float) -> None:
+    def overview(self, lines: tuple[Line, ...], chained: bool, x: float, y: float) -> None:
+        if not lines:
+            return
         shapes = x + max(_line_width(line) for line in lines) + GAP
         params = shapes + max(len(line.shape) for line in lines) * CHAR + GAP
         end = params + max(len(line.params) for line in lines) * CHAR
+        last = y  # where the last row of level 1 ends
         for i, line in enumerate(lines):
-            left = x + 16 * (line.level - 1)
-            self.rect(left, y, len(line.text) * CHAR + 2 * PAD, HIGH, line.kind)
+            left = x + INDENT * (line.level - 1)
+            before = lines[i - 1] if i else None
+            if chained and before and line.level == 1:
+                self.line((x + INDENT / 2, last), (x + INDENT / 2, y))
+            elif chained and before and line.level == before.level:
+                self.line((left + INDENT / 2, y - BETWEEN), (left + INDENT / 2, y))
+            self.rect(left, y, len(line.text) * CHAR + 2 * PAD, HIGH, self.style(line.kind))
             self.text(left + PAD, y + 14, line.text)
             self.text(shapes, y + 14, line.shape, "note")
             self.text(end, y + 14, line.params, "note", "end")
-            y += HIGH
-            if i + 1 < len(lines):
-                follows = lines[i + 1].level == 1
-                if follows:
-                    self.line((x + 10, y), (x + 10, y + 6))
-                y += 6
+            last = y + HIGH if line.level == 1 else last
+            y += HIGH + BETWEEN
 
     # ---- panels
 
@@ -235,10 +254,12 @@ def _size(part: Part) -> _Size:
 
 
 def _line_width(line: Line) -> float:
-    return 16 * (line.level - 1) + len(line.text) * CHAR + 2 * PAD
+    return INDENT * (line.level - 1) + len(line.text) * CHAR + 2 * PAD
 
 
 def _overview_size(lines: tuple[Line, ...]) -> _Size:
+    if not lines:
+        return _Size(0, 0)
     columns = max(len(line.shape) for line in lines) + max(len(line.params) for line in lines)
     width = max(_line_width(line) for line in lines) + columns * CHAR + 2 * GAP
-    return _Size(width, len(lines) * (HIGH + 6))
+    return _Size(width, len(lines) * (HIGH + BETWEEN))

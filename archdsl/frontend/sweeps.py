@@ -6,13 +6,10 @@ import re
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
 from functools import partial
-from typing import cast
 
 from archdsl.base import limits
 from archdsl.base.diagnostics import error
 from archdsl.base.slug import slug
-from archdsl.base.source import Span
-from archdsl.core.types import scalar_text
 from archdsl.frontend import syntax
 from archdsl.frontend.builder import Frame
 from archdsl.frontend.elaborate import Elaborator
@@ -20,7 +17,7 @@ from archdsl.frontend.evaluate import Scope
 from archdsl.frontend.formatter import format_expression, format_on
 from archdsl.frontend.resolve import Module
 from archdsl.frontend.substitute import substituted
-from archdsl.frontend.values import Value, describe
+from archdsl.frontend.values import describe
 
 
 def each_of(
@@ -34,9 +31,9 @@ def each_of(
         yield item
         return
     top = Scope(Frame("", module, {}, {}, 0), {}, None, None)
-    rows: list[dict[str, int | Fraction]] = [{}]
+    rows: list[dict[str, syntax.Expr]] = [{}]
     for sweep in item.sweeps:
-        lists = [_list(elaborator.eval(items, top), items.span) for items in sweep.lists]
+        lists = [_elements(elaborator, items, top) for items in sweep.lists]
         if len({len(items) for items in lists}) > 1:
             lengths = " and ".join(str(len(items)) for items in lists)
             problem = f"lists that go together have one length, and these have {lengths}"
@@ -50,19 +47,21 @@ def each_of(
     for row in rows:
         given = partial(_given, row)
         value, on = substituted(item.value, given), substituted(item.on, given)
-        suffix = "_".join(re.sub(r"\W", "_", scalar_text(v)) for v in row.values())
+        suffix = "_".join(re.sub(r"\W+", "_", format_expression(v)).strip("_") for v in row.values())
         name = f"{item.name}_{suffix}" if item.name else slug(f"{format_expression(value)}{format_on(on)}")
         yield item._replace(name=name, value=value, on=on, sweeps=())
 
 
-def _given(row: Mapping[str, int | Fraction], node: object) -> object | None:
-    """The number that stands for a name."""
-    if isinstance(node, syntax.Name) and node.name in row:
-        return syntax.Number(node.span, row[node.name])
-    return None
+def _given(row: Mapping[str, syntax.Expr], node: object) -> object | None:
+    """What stands for a name."""
+    return row.get(node.name) if isinstance(node, syntax.Name) else None
 
 
-def _list(value: Value, span: Span) -> tuple[int | Fraction, ...]:
+def _elements(elaborator: Elaborator, items: syntax.Expr, top: Scope) -> tuple[syntax.Expr, ...]:
+    """The elements of a list: numbers, or whatever is written in one, such as blocks and data sets."""
+    value = elaborator.eval(items, top)
+    if isinstance(items, syntax.ListExpr):
+        return items.items
     if not isinstance(value, tuple) or any(isinstance(v, bool) or not isinstance(v, int | Fraction) for v in value):
-        raise error("not-a-value", span, expected="a list of numbers", found=describe(value))
-    return cast("tuple[int | Fraction, ...]", value)
+        raise error("not-a-value", items.span, expected="a list", found=describe(value))
+    return tuple(syntax.Number(items.span, v) for v in value if isinstance(v, int | Fraction))
