@@ -85,8 +85,8 @@ def test_lists_go_together_and_are_multiplied() -> None:
     [
         ("WRN(16, k) for k in [1, 2], d in [1]", "`d` is never used"),
         ("WRN(d, k) for k in [1, 2], d in [16]", "lists that go together have one length, and these have 2 and 1"),
-        ("WRN(16, k) for k in [true]", "expected a list of numbers, found the list [true]"),
-        ("WRN(16, k) for k in 3", "expected a list of numbers, found 3"),
+        ("WRN(16, k) for k in [true]", "`>` cannot join `true` and 0"),
+        ("WRN(16, k) for k in 3", "expected a list, found 3"),
         ("WRN(16, k) for k in [1, 1]", "two networks are named `wrn_16_1`"),
         ("WRN(16, k) for k in [1] for k in [2]", "`k` is defined twice"),
         ("ResNet(d) for d in [20, 33]", "depth 33 is not 6n + 2, or 9n + 2 with bottlenecks"),
@@ -254,6 +254,73 @@ def test_tables_of_the_papers(path: str) -> None:
     spec = str(SPECS / f"{path}.arch")
     shown = list(csv.DictReader(io.StringIO(succeed(*ARCHDSL, "compare", "--csv", spec))))
     assert [int(row["params"]) for row in shown] == [c.check().params for c in load(spec)]
+
+
+def test_lists_of_blocks_and_data(tmp_path: Path) -> None:
+    """The block types of the wide networks' paper as one network with lists."""
+    spec = tmp_path / "types.arch"
+    spec.write_text("net t = WRN(40, 2, block=b) on d for b in [B(3, 3), B(1, 3, 1)] for d in [cifar10, cifar100]\n")
+    found = {c.network.name: c.check().params for c in load(str(spec))}
+    alone = load("WRN(40, 2, block=B(1, 3, 1)) on cifar100")[0].check().params
+    assert len(found) == 4 and found["t_B_1_3_1_cifar100"] == alone
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("--depth=2",), "--depth is for --layers"),
+        (("--layers", "--memory"), "--layers and --memory do not go together"),
+        (("--layers", "--macs-as=torch"), "--layers and --macs-as do not go together"),
+        (("--macs-as=torch", "--place=fused"), "--macs-as and --place do not go together"),
+    ],
+)
+def test_options_that_would_be_ignored(arguments: tuple[str, ...], says: str) -> None:
+    done = run(*ARCHDSL, "params", *arguments, "WRN(16, 1)")
+    assert done.returncode == 2 and says in done.stderr
+
+
+def test_tables_are_escaped() -> None:
+    odd = "in -> Conv(4*4, 3) -> { in + (in -> Conv(16, 1)) } -> repeat 2 { ReLU }"
+    one = load(odd)[0].network
+    latex, markdown = compare_table([one], 1, "latex"), compare_table([one], 1, "markdown")
+    assert r"-\textgreater{}" in latex and r"\{ in + (in" in latex and "\n% multiply-adds of" in latex
+    assert r"Conv(4 \* 4, 3) -\> \{" not in markdown and r"Conv(4 \* 4, 3) -\>" in markdown
+    assert "$2^{9}$" in succeed(*ARCHDSL, "ensemble", "PreResNet(20)", "--latex")
+
+
+def test_layers_for_machines() -> None:
+    """Tables of several networks are one table, whose rows can be added up by level."""
+    text = succeed(*ARCHDSL, "params", "--layers", "--csv", "WRN(16, 1)", "GoogLeNet()")
+    listed = list(csv.DictReader(io.StringIO(text)))
+    for spec in ("WRN(16, 1)", "GoogLeNet()"):
+        cost = load(spec)[0].check()
+        mine = [row for row in listed if row["network"] == load(spec)[0].network.name and row["level"] == "1"]
+        assert sum(int(r["params"]) for r in mine) == cost.params and sum(int(r["macs"]) for r in mine) == cost.macs
+    assert all(row["macs"] == "0" for row in listed if row["path"].startswith("aux"))
+    assert succeed(*ARCHDSL, "params", "--layers", "--markdown", "WRN(16, 1)", "WRN(16, 2)").count("\n### ") == 1
+
+
+@pytest.mark.parametrize(
+    ("spec", "target", "best"),
+    [
+        ("VGG(?)", 138_000_000, "VGG(16)"),
+        ("DenseNet(?) on imagenet", 20_000_000, "DenseNet(201) on imagenet"),
+        ("DenseNet(?) on imagenet", 28_700_000, "DenseNet(161) on imagenet"),
+        ("FractalNet(columns=?)", 1_000_000_000, "FractalNet(columns=7)"),
+    ],
+)
+def test_match_of_few_legal_values(spec: str, target: int, best: str) -> None:
+    assert match(spec, target, "params")[0].spec == best
+
+
+def test_match_shows_all_that_is_near_enough() -> None:
+    found = match("WRN(28, ?)", 36_500_000, "params", within=0.5)
+    assert sorted(m.values[0] for m in found) == [8, 9, 10, 11, 12]
+
+
+def test_match_of_nothing() -> None:
+    done = run(*ARCHDSL, "match", "WRN(28, ?)", "--like", "ReLU")
+    assert done.returncode == 1 and "ReLU has none of what is to be matched" in done.stderr
 
 
 def test_diff() -> None:

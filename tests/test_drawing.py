@@ -115,6 +115,7 @@ def test_many_functions_are_abbreviated() -> None:
 
 def test_light_and_dark() -> None:
     text = archdsl.load("WRN(16, 2)")._repr_svg_()
+    assert archdsl.load("WRN(16, 2)")._repr_html_() == f"<div>{text}</div>"
     assert "@media (prefers-color-scheme: dark)" in text
     light, dark = text.split("@media")
     classes = set(re.findall(r'class="(\w+)"', text)) - {"frame", "title"}

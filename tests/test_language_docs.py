@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from archdsl.backend.emit import emit_model
+from archdsl.base import limits
 from archdsl.base.diagnostics import CATALOGUE, ArchError
 from archdsl.base.render import render
 from archdsl.base.source import Source
@@ -169,6 +170,12 @@ def test_mistake_has_the_message_of_the_table(row: list[str], folder: Path) -> N
 def test_every_group_of_error_codes_is_listed() -> None:
     groups = {f"{code[:3]}.." for code, _ in CATALOGUE.values()}
     assert [row[0] for row in _rows("codes | about")] == sorted(groups)
+
+
+def test_limits_are_those_of_the_compiler() -> None:
+    listed = [int(row[1].replace(",", "")) for row in _rows("what | at most")]
+    names = "SOURCE FILES SYNTAX NESTING LARGEST LIST WORK ALL_WORK NETWORKS ELEMENTS MODULES"
+    assert listed == [getattr(limits, name) for name in names.split()]
 
 
 def _signature(primitive: Primitive) -> str:
