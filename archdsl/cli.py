@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from archdsl.analysis import COMMANDS
-from archdsl.base.diagnostics import ArchError
+from archdsl.base.diagnostics import ArchError, Diagnostic
 from archdsl.base.version import __version__
 from archdsl.commands import BUG, WRONG, failing, place_option, specs_argument
 
@@ -124,28 +124,33 @@ def _emit(spec: str, stage: str, place: str | None) -> str:
 
 @cli.command()
 @specs_argument
+@click.option("--json", "as_json", is_flag=True, help="An object with networks and problems, for editors.")
 @failing
-def check(specs: Sequence[str]) -> None:
-    """Validate specs, `expect` lines included."""
-    from archdsl.driver import load
+def check(specs: Sequence[str], as_json: bool) -> None:
+    """Validate specs, `expect` lines included. Every mistake is reported at once."""
+    from archdsl.base.render import as_json as described
+    from archdsl.driver import examine, open_spec
 
-    problems: list[ArchError] = []
+    problems: list[Diagnostic] = []
+    networks = []
     for spec in specs:
         try:
-            loaded = load(spec)
+            found = examine(*open_spec(spec))
         except ArchError as problem:
-            problems.append(problem)
+            problems += problem.diagnostics
             continue
-        for one in loaded:
-            try:
-                cost = one.check()
-            except ArchError as problem:
-                problems.append(problem)
-                continue
+        problems += found.problems
+        for one in found.compiled:
+            cost = one.check()
+            networks.append({"name": one.network.name, "spec": one.network.spec, "params": cost.params})
             met = ", as expected" if one.elaborated.expectations else ""
-            click.echo(f"{one.network.name}: {cost.params:,} parameters{met}")
+            if not as_json:
+                click.echo(f"{one.network.name}: {cost.params:,} parameters{met}")
+    if as_json:
+        click.echo(json.dumps({"networks": networks, "problems": [described(p) for p in problems]}, indent=2))
+        sys.exit(WRONG if problems else 0)
     if problems:
-        raise ArchError(*(d for p in problems for d in p.diagnostics))
+        raise ArchError(*problems)
 
 
 @cli.command()

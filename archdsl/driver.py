@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from archdsl.base import limits
-from archdsl.base.diagnostics import error
+from archdsl.base.diagnostics import ArchError, Diagnostic, Gathering, arranged, error
 from archdsl.base.slug import slug
 from archdsl.base.source import Source
 from archdsl.core.ir import Network
@@ -65,20 +65,57 @@ class Compiled:
         return emit_train(self.network)
 
 
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """The networks of a source that are right, and everything that is wrong with it, in its order."""
+
+    compiled: tuple[Compiled, ...]
+    problems: tuple[Diagnostic, ...]
+
+
 def load(spec: str, place: str | None = None) -> list[Compiled]:
     """The networks of a SPEC: a path to a .arch file, or an expression.
 
-    `place` says where parallel functions run, as `split:2`; it wins over the spec. Raises ArchError.
+    `place` says where parallel functions run, as `split:2`; it wins over the spec. Raises ArchError with every
+    independent mistake; what the spec expects is for `Compiled.check`.
     """
-    limits.deep()
-    source, folder, name = open_spec(spec)
+    found = _compile(*open_spec(spec), place)
+    if found.problems:
+        raise ArchError(*found.problems)
+    return list(found.compiled)
+
+
+def examine(source: Source, folder: Path | None, name: str) -> Examined:
+    """The networks of a source that meet what it expects, and everything that is wrong. Raises nothing."""
     try:
-        compiled = [Compiled(_placed(e, place)) for e in elaborate(source, folder, name)]
-        for one in compiled:
-            verify(one.network)
+        found = _compile(source, folder, name, None)
+    except ArchError as problem:
+        return Examined((), arranged(problem.diagnostics, source))
+    parts = Gathering()
+    parts.found += found.problems
+    right = []
+    for one in found.compiled:
+        with parts:
+            one.check()
+            right.append(one)
+    return Examined(tuple(right), arranged(parts.found, source))
+
+
+def _compile(source: Source, folder: Path | None, name: str, place: str | None) -> Examined:
+    """The networks of a source, and what is wrong with others. Raises ArchError."""
+    limits.deep()
+    try:
+        found = elaborate(source, folder, name)
+        parts = Gathering()
+        parts.found += found.problems
+        compiled = []
+        for one in found.networks:
+            with parts:
+                compiled.append(Compiled(_placed(one, place)))
+                verify(compiled[-1].network)
     except RecursionError:
         raise error("too-deep", None, problem=f"the definitions of {source.name} are nested too deeply") from None
-    return compiled
+    return Examined(tuple(compiled), arranged(parts.found, source))
 
 
 def _placed(elaborated: Elaborated, place: str | None) -> Elaborated:

@@ -5,9 +5,11 @@ Detection is in the stages, wording is here, drawing is in `render`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
-from archdsl.base.source import Span
+from archdsl.base import limits
+from archdsl.base.source import Source, Span
 
 CATALOGUE: dict[str, tuple[str, str]] = {
     # syntax
@@ -122,6 +124,64 @@ class ArchError(Exception):
     def __init__(self, *diagnostics: Diagnostic) -> None:
         super().__init__("; ".join(f"{d.code}: {d.message}" for d in diagnostics))
         self.diagnostics = diagnostics
+
+
+class Gathering:
+    """Runs parts that do not depend on each other, and raises what is wrong with all of them at once.
+
+    A part that cannot be looked at because of a mistake elsewhere raises an `ArchError` of no diagnostics.
+
+    >>> parts = Gathering()
+    >>> with parts:
+    ...     raise ArchError()
+    >>> parts.failed
+    True
+    """
+
+    def __init__(self) -> None:
+        self.found: list[Diagnostic] = []
+        self.failed = False
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> bool:
+        if not isinstance(problem, ArchError) or any(d.key in FATAL for d in problem.diagnostics):
+            return False
+        self.failed = True
+        self.found += problem.diagnostics
+        return True
+
+    def settle(self) -> None:
+        """Raise what was found."""
+        if self.failed:
+            raise ArchError(*self.found)
+
+
+FATAL = frozenset({"too-large", "too-deep", "recursion"})
+"""After these nothing else is worth looking at."""
+
+
+def arranged(problems: Iterable[Diagnostic], source: Source) -> tuple[Diagnostic, ...]:
+    """In the order of a source, those of other files behind; each once, and not too many."""
+    unique = {(d.key, d.message, d.primary.span if d.primary else None): d for d in problems}
+
+    def place(found: Diagnostic) -> tuple[bool, int]:
+        if found.primary is None:
+            return False, 0
+        return found.primary.span.source is not source, found.primary.span.start
+
+    return tuple(sorted(unique.values(), key=place)[: limits.PROBLEMS])
+
+
+def moved(found: Diagnostic, source: Source, by: int) -> Diagnostic:
+    """What was found in a part of a source, in the whole; the part begins at offset `by`."""
+
+    def label(old: Label) -> Label:
+        return replace(old, span=Span(source, old.span.start + by, old.span.end + by))
+
+    primary = label(found.primary) if found.primary else None
+    return replace(found, primary=primary, secondary=tuple(label(s) for s in found.secondary))
 
 
 def diagnose(

@@ -32,7 +32,11 @@ def _excerpt(labels: list[Label], paint: Paint, mark: str = "^") -> list[str]:
         by_line.setdefault(row, []).append((start, max(end, start + 1), sign, label.text))
     width = len(str(max(by_line)))
     out = [f"{' ' * width}{paint('-->', 'place')} {source.name}:{line}:{column}", f"{' ' * width} |"]
+    last = min(by_line)
     for row in sorted(by_line):
+        if row > last + 1:
+            out.append("...")
+        last = row
         whole = source.line(row)
         text, cut = _window(whole, by_line[row][0][0] - 1)
         out.append(f"{row:>{width}} | {text}".rstrip())
@@ -77,3 +81,28 @@ def render(diagnostic: Diagnostic, paint: Paint = plain) -> str:
     if diagnostic.help:
         out.append(f"{paint('help', 'help')}: {diagnostic.help}")
     return "\n".join(out)
+
+
+def as_json(diagnostic: Diagnostic) -> dict[str, object]:
+    """A diagnostic for editors: lines and columns count from 1 and offsets from 0, all in characters."""
+    notes = [{"message": n.text, **(_place(n.label) if n.label else {})} for n in diagnostic.notes]
+    return {
+        "code": diagnostic.code,
+        "severity": "error",
+        "message": diagnostic.message,
+        **(_place(diagnostic.primary) if diagnostic.primary else {}),
+        "label": diagnostic.primary.text if diagnostic.primary else "",
+        "related": [{"message": label.text, **_place(label)} for label in diagnostic.secondary],
+        "notes": notes,
+        "help": diagnostic.help,
+    }
+
+
+def _place(label: Label) -> dict[str, object]:
+    source = label.span.source
+
+    def position(offset: int) -> dict[str, int]:
+        line, column = source.position(offset)
+        return {"line": line, "column": column, "offset": offset}
+
+    return {"file": source.name, "start": position(label.span.start), "end": position(label.span.end)}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from archdsl.base.diagnostics import Gathering, error
 from archdsl.base.diagnostics import Label as Mark
-from archdsl.base.diagnostics import error
 from archdsl.base.source import Span
 from archdsl.base.suggest import did_you_mean, spoken
 from archdsl.core.primitives import PRIMITIVES, REQUIRED, Primitive, check_argument
@@ -49,29 +49,33 @@ def bind(template: Template, given: list[Given], span: Span) -> Template:
     free = [p for p in params if p.name not in bound]
     fresh: dict[str, Span] = {}
     rest: list[Given] = []
+    parts = Gathering()
     for arg in given:
-        if arg.name is None:
-            param = free[0] if free else None
-            if param is None:
-                raise error("too-many-arguments", arg.at, callee=callee.name, most=_most(params), given=len(given))
-            if param.rest:
-                rest.append(arg)
-                continue
-            free.pop(0)
-        else:
-            found = next((p for p in params if p.name == arg.name), None)
-            if found is None or found.rest:
-                known = [p.name for p in params if not p.rest]
-                help = did_you_mean(arg.name, known) or (f"its parameters are {', '.join(known)}" if known else None)
-                raise error("unknown-argument", arg.at, callee=callee.name, name=arg.name, help=help)
-            param = found
-            free = [p for p in free if p is not param]
-        if param.name in fresh:
-            first = (Mark(fresh[param.name], "first here"),)
-            raise error("repeated-argument", arg.at, name=param.name, secondary=first)
-        fresh[param.name] = arg.at
-        bound[param.name] = _checked(callee, param, arg)
-        spans[param.name] = arg.span
+        with parts:
+            if arg.name is None:
+                param = free[0] if free else None
+                if param is None:
+                    if any(d.key == "too-many-arguments" for d in parts.found):
+                        continue
+                    raise error("too-many-arguments", arg.at, callee=callee.name, most=_most(params), given=len(given))
+                if param.rest:
+                    rest.append(arg)
+                    continue
+                free.pop(0)
+            else:
+                found = next((p for p in params if p.name == arg.name), None)
+                if found is None or found.rest:
+                    help = _meant(arg.name, [p.name for p in params if not p.rest])
+                    raise error("unknown-argument", arg.at, callee=callee.name, name=arg.name, help=help)
+                param = found
+                free = [p for p in free if p is not param]
+            if param.name in fresh:
+                first = (Mark(fresh[param.name], "first here"),)
+                raise error("repeated-argument", arg.at, name=param.name, secondary=first)
+            fresh[param.name] = arg.at
+            bound[param.name] = _checked(callee, param, arg)
+            spans[param.name] = arg.span
+    parts.settle()
     if rest:
         name = next(p.name for p in params if p.rest)
         bound[name] = tuple(a.value for a in rest)
@@ -80,6 +84,29 @@ def bind(template: Template, given: list[Given], span: Span) -> Template:
     whole = Template(callee, ordered, tuple(spans.items()))
     bounded(whole, span)
     return whole
+
+
+_OTHERWISE = {
+    "kernel_size": "kernel",
+    "out_channels": "width",
+    "out_features": "width",
+    "filters": "width",
+    "units": "width",
+    "output_size": "size",
+    "drop_rate": "dropout",
+    "growth_rate": "growth",
+    "widen_factor": "k",
+}
+"""What other libraries call a parameter."""
+
+
+def _meant(name: str, known: list[str]) -> str | None:
+    """Which parameter an unknown name may stand for."""
+    if name in ("in_channels", "in_features", "num_features"):
+        return "leave it out: the channels of the input are known"
+    if _OTHERWISE.get(name) in known:
+        return f"it is called `{_OTHERWISE[name]}` here"
+    return did_you_mean(name, known) or (f"its parameters are {', '.join(known)}" if known else None)
 
 
 def _most(params: tuple[Param, ...]) -> str:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from archdsl.base import limits
-from archdsl.base.diagnostics import ArchError, error
+from archdsl.base.diagnostics import ArchError, Gathering, error
 from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.source import Span
 from archdsl.base.suggest import did_you_mean, spoken
@@ -21,7 +22,18 @@ from archdsl.frontend.binding import Given, bind, parameters
 from archdsl.frontend.builder import Builder, Frame, auto_label
 from archdsl.frontend.resolve import Library, Module, unknown_name
 from archdsl.frontend.syntax import Block
-from archdsl.frontend.values import Choice, Shared, Template, Tensor, Value, arithmetic, bounded, describe, is_number
+from archdsl.frontend.values import (
+    Choice,
+    Shared,
+    Template,
+    Tensor,
+    Unknown,
+    Value,
+    arithmetic,
+    bounded,
+    describe,
+    is_number,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +131,8 @@ class Evaluator(ABC):
     def _name(self, name: syntax.Name, scope: Scope) -> Value:
         if name.name in scope.names:
             known = scope.names[name.name]
+            if isinstance(known, Unknown):
+                raise ArchError()
             if name.name == "classes" and known is None:
                 help = "say what the network reads: `on cifar10`, or `on 3x160x160 -> 37`"
                 raise error("no-classes", name.span, help=help)
@@ -171,8 +185,8 @@ class Evaluator(ABC):
             left = self._condition(expr.left, scope)
             return left if left == (expr.operator == "or") else self._condition(expr.right, scope)
         operands = _flattened(expr) if expr.operator in ("+", "*") else [expr.left, expr.right]
-        values = [self.eval(e, scope) for e in operands]
-        pairs = list(zip(values, (e.span for e in operands), strict=True))
+        pairs = self._each(operands, scope)
+        values = [value for value, _ in pairs]
         with_number = any(is_number(v) for v in values) or expr.operator in ("-", "/")
         if any(_is_flow(v) for v in values) and with_number and expr.operator in ("+", "-", "*", "/"):
             return self._affine(expr, pairs, scope)
@@ -183,6 +197,16 @@ class Evaluator(ABC):
             result = arithmetic(expr.operator, result, value, expr.span)
         return result
 
+    def _each(self, exprs: Sequence[syntax.Expr], scope: Scope) -> list[tuple[Value, Span]]:
+        """The values of expressions that do not depend on each other. Raises what is wrong with all of them."""
+        parts = Gathering()
+        found: list[tuple[Value, Span]] = []
+        for expr in exprs:
+            with parts:
+                found.append((self.eval(expr, scope), expr.span))
+        parts.settle()
+        return found
+
     def _operator(
         self,
         kind: str,
@@ -192,7 +216,12 @@ class Evaluator(ABC):
         args: tuple[tuple[str, Scalar], ...] = (),
     ) -> Tensor:
         """Join tensors. A shape error names the first operand that differs, and shows the shapes of all."""
-        tensors = [self._tensor(value, scope, at) for value, at in operands]
+        parts = Gathering()
+        tensors: list[Tensor] = []
+        for value, at in operands:
+            with parts:
+                tensors.append(self._tensor(value, scope, at))
+        parts.settle()
         shapes = tuple(t.shape for t in tensors)
         odd = _odd_one(kind, shapes)
         if odd is not None:
@@ -270,25 +299,38 @@ class Evaluator(ABC):
         params = parameters(callee.callee)
         bound = dict(callee.args)
         positional = iter([p for p in params if p.name not in bound])
-        given = []
+        given: list[Given] = []
+        parts = Gathering()
         for arg in args:
-            param = next((p for p in params if p.name == arg.name), None) if arg.name else next(positional, None)
-            if arg.spread:
-                values = self.eval(arg.value, scope)
-                if not isinstance(values, tuple):
-                    raise error("not-a-value", arg.value.span, expected="a list after `*`", found=describe(values))
-                given += [Given(None, v, arg.value.span, arg.span) for v in values]
-                continue
-            label = arg.value.label.stem if isinstance(arg.value, syntax.Labelled) else None
-            if arg.name is None and any(p.name == label for p in params):
-                help = f"an argument is given with `=`, as in `{label}=...`"
-                raise error("unexpected", arg.span, found=f"`{label}:`", help=help)
-            value = self._argument(arg.value, param, scope)
-            if isinstance(value, Shared) and not getattr(callee.callee, "inline", False):
-                help = "its weights belong to this block: share inside the other, or make that a `flow`"
-                raise error("not-a-value", arg.value.span, expected="an argument", found=describe(value), help=help)
-            given.append(Given(arg.name, value, self._written(arg.value, scope), arg.span))
+            with parts:
+                given += self._given_by(arg, params, positional, callee, scope)
+        parts.settle()
         return given
+
+    def _given_by(
+        self,
+        arg: syntax.Argument,
+        params: tuple[syntax.Param, ...],
+        positional: Iterator[syntax.Param],
+        callee: Template,
+        scope: Scope,
+    ) -> list[Given]:
+        """The argument that is written, or those that a list in its place spreads to."""
+        param = next((p for p in params if p.name == arg.name), None) if arg.name else next(positional, None)
+        if arg.spread:
+            values = self.eval(arg.value, scope)
+            if not isinstance(values, tuple):
+                raise error("not-a-value", arg.value.span, expected="a list after `*`", found=describe(values))
+            return [Given(None, v, arg.value.span, arg.span) for v in values]
+        label = arg.value.label.stem if isinstance(arg.value, syntax.Labelled) else None
+        if arg.name is None and any(p.name == label for p in params):
+            help = f"an argument is given with `=`, as in `{label}=...`"
+            raise error("unexpected", arg.span, found=f"`{label}:`", help=help)
+        value = self._argument(arg.value, param, scope)
+        if isinstance(value, Shared) and not getattr(callee.callee, "inline", False):
+            help = "its weights belong to this block: share inside the other, or make that a `flow`"
+            raise error("not-a-value", arg.value.span, expected="an argument", found=describe(value), help=help)
+        return [Given(arg.name, value, self._written(arg.value, scope), arg.span)]
 
     def _argument(self, expr: syntax.Expr, param: syntax.Param | None, scope: Scope) -> Value:
         """The value of an argument; a bare name that its parameter lists is that choice."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import cast
 
 from archdsl.base import limits
-from archdsl.base.diagnostics import ArchError, Diagnostic, Note, error
+from archdsl.base.diagnostics import ArchError, Diagnostic, Gathering, Note, error
 from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.source import Span
 from archdsl.base.suggest import spoken
@@ -79,7 +79,7 @@ class Flows(Loops):
                 inner = replace(scope, input=tensor)
                 kind = "add" if expr.kind == "sum" else expr.kind
                 self._outside_list(scope, expr.span, f"`{expr.kind}`")
-                return self._operator(kind, [(self.eval(b, inner), b.span) for b in expr.branches], inner, expr.span)
+                return self._operator(kind, self._each(expr.branches, inner), inner, expr.span)
             case syntax.If():
                 value = self._select(expr, scope, tensor)
                 assert isinstance(value, Tensor)
@@ -113,10 +113,13 @@ class Flows(Loops):
         builder = scope.builder
         assert builder
         operands: list[tuple[Value, Span]] = []
+        parts = Gathering()
         for branch in expr.branches:
-            before = len(builder.steps)
-            tensor = self._tensor(self.eval(branch, scope), scope, branch.span)
-            operands += [(t, branch.span) for t in builder.take_back(before, tensor, args) or [tensor]]
+            with parts:
+                before = len(builder.steps)
+                tensor = self._tensor(self.eval(branch, scope), scope, branch.span)
+                operands += [(t, branch.span) for t in builder.take_back(before, tensor, args) or [tensor]]
+        parts.settle()
         is_plain = not any(value for _, value in args)
         result = self._operator(
             "mean" if is_plain else "DropPath", operands, scope, expr.span, () if is_plain else args

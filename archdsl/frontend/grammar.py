@@ -20,6 +20,7 @@ from archdsl.frontend.parser import grammar_text, number
 from archdsl.frontend.syntax_errors import explain
 
 _COMMENT_OR_STRING = re.compile(r'"(?:\\.|[^"\\\n])*"|#[^\n]*')
+_BRACKET = re.compile(r'"(?:\\.|[^"\\\n])*"|#[^\n]*|[(\[{}\])]')
 _BLANKS = re.compile(r"(?:[ \t\r\n\f;]|#[^\n]*)*")
 _CONTINUES = re.compile(r"->|[-+*/%,)\]}]|[=!]=|[<>]|(?:else|then|and|or|on)\b|$")
 _EXPECTS_MORE = frozenset(
@@ -120,12 +121,14 @@ def parse_text(source: Source) -> syntax.File:
     comments = _comments(source)
     builder = _Builder(source, comments)
     limits.deep()
+    _brackets(source)
     tree = _tree(source)
     _bounded(tree, source)
     try:
         items = builder.transform(tree)
     except VisitError as problem:
         raise problem.orig_exc from None
+    _refuse_yaml(items)
     doc = builder.head_doc()
     if builder.docs:
         stray = builder.docs[min(builder.docs)]
@@ -148,6 +151,29 @@ def _tree(source: Source) -> Any:
         raise AssertionError(f"the parser failed: {problem}") from problem
 
 
+def _refuse_yaml(items: tuple[syntax.Item, ...]) -> None:
+    """`depth: 28` outside of any definition would be a label on a number."""
+    bare = [i.value for i in items if isinstance(i, syntax.NamedNet) and i.name is None]
+    labelled = [value for value in bare if isinstance(value, syntax.Labelled)]
+    if any(isinstance(value.body, syntax.Number | syntax.String | syntax.Constant) for value in labelled):
+        help = "this looks like YAML; a network is written as a call, as in `Name(28, 10)`"
+        span = labelled[0].label.span
+        raise error("unexpected", span, found=f"`{span.text}`", help=help)
+
+
+def _brackets(source: Source) -> None:
+    """Refuse brackets that are nested too deeply, before they are parsed."""
+    depth = 0
+    for match in _BRACKET.finditer(source.text):
+        if match[0] in "([{":
+            depth += 1
+            if depth > limits.SYNTAX:
+                span = Span(source, match.start(), match.end())
+                raise error("too-deep", span, problem=f"brackets are nested more than {limits.SYNTAX} deep")
+        elif match[0] in ")]}":
+            depth = max(depth - 1, 0)
+
+
 def _bounded(tree: Tree[Token], source: Source) -> None:
     """Refuse a tree that is nested too deeply, without recursion."""
     level: list[Tree[Token]] = [tree]
@@ -157,7 +183,7 @@ def _bounded(tree: Tree[Token], source: Source) -> None:
             return
     meta = level[0].meta
     span = Span(source, meta.start_pos, meta.end_pos)
-    raise error("too-deep", span, problem=f"this is nested more than {limits.SYNTAX} deep")
+    raise error("too-deep", span, problem=f"more than {limits.SYNTAX} operators are nested")
 
 
 def _comments(source: Source) -> tuple[syntax.Comment, ...]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
-from archdsl.base.diagnostics import ArchError, Note, error
+from archdsl.base.diagnostics import ArchError, Diagnostic, Gathering, Note, arranged, diagnose, error
 from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.source import Source, Span
 from archdsl.base.suggest import did_you_mean
@@ -50,24 +51,62 @@ class Elaborated:
         return cost
 
 
-def elaborate(source: Source, folder: Path | None, name: str) -> list[Elaborated]:
-    """Every network of a source; one that has no name of its own takes `name`. Raises ArchError."""
+@dataclass(frozen=True, slots=True)
+class Elaboration:
+    """The networks of a source that can be worked out, and everything that is wrong with it, in its order."""
+
+    networks: tuple[Elaborated, ...]
+    problems: tuple[Diagnostic, ...]
+
+
+def elaborate(source: Source, folder: Path | None, name: str) -> Elaboration:
+    """Every network of a source; one that has no name of its own takes `name`. Raises ArchError for wrong syntax."""
     library = Library()
-    module = library.module(source, folder)
+    module = library.examined(source, folder)
     elaborator = Elaborator(library)
-    items = [one for item in _networks(module) for one in each_of(elaborator, module, item)]
-    found = [elaborated_item(elaborator, module, item, name) for item in items]
-    if not found:
+    parts = Gathering()
+    parts.found += module.problems
+    broken = _broken(module)
+    pairs: list[tuple[syntax.NamedNet | syntax.Net, Elaborated]] = []
+    items = _networks(module)
+    for item in items:
+        if item.span in broken:
+            continue
+        with parts:
+            for one in each_of(elaborator, module, item):
+                with parts:
+                    pairs.append((one, elaborated_item(elaborator, module, one, name)))
+    if not items and not parts.found:
         families = [i.name for i in module.file.items if isinstance(i, syntax.Net)]
         help = f"call a family to have a network, as in `net mine = {families[0]}(...)`" if families else None
-        raise error("nothing-here", None, name=source.name, help=help)
-    names: dict[str, int] = {}
-    for elaborated in found:
-        names[elaborated.network.name] = names.get(elaborated.network.name, 0) + 1
-    for item, elaborated in zip(items, found, strict=True):
-        if names[elaborated.network.name] > 1:
-            raise error("same-name", item.name_span, name=elaborated.network.name)
-    return found
+        parts.found.append(diagnose("nothing-here", None, name=source.name, help=help))
+    named: dict[str, syntax.NamedNet | syntax.Net] = {}
+    for item, elaborated in pairs:
+        known = named.setdefault(elaborated.network.name, item)
+        if known is not item:
+            also = (Mark(known.name_span, "first here"),) if known.name_span != item.name_span else ()
+            parts.found.append(diagnose("same-name", item.name_span, name=elaborated.network.name, secondary=also))
+    twice = {e.network.name for i, e in pairs if named[e.network.name] is not i}
+    return Elaboration(tuple(e for _, e in pairs if e.network.name not in twice), arranged(parts.found, source))
+
+
+def _broken(module: Module) -> set[Span]:
+    """The items that are wrong without evaluation, and those that speak of them."""
+    wrong = [d.primary.span for d in module.problems if d.primary]
+    items = module.file.items
+    broken = {i.span for i in items if any(i.span.start <= w.start < i.span.end for w in wrong)}
+    while True:
+        names = {n for i in items if i.span in broken for n in _defined(i)}
+        further = {i.span for i in items if i.span not in broken and names & set(re.findall(r"\w+", i.span.text))}
+        if not further:
+            return broken
+        broken |= further
+
+
+def _defined(item: syntax.Item) -> list[str]:
+    if isinstance(item, syntax.Import):
+        return [name.name for name in item.names]
+    return [item.name] if isinstance(item, syntax.Block | syntax.Net) else []
 
 
 def _networks(module: Module) -> list[syntax.NamedNet | syntax.Net]:
@@ -123,10 +162,16 @@ def elaborated_item(
         doc=doc,
         placement=_placement(places),
     )
+    parts = Gathering()
     for i, expectation in enumerate(expectations):
-        _figure(expectation)
-        if any((e.what, e.figure) == (expectation.what, expectation.figure) for e in expectations[:i]):
-            raise error("bad-expect", expectation.what_span, problem=f"`{expectation.what}` is expected twice")
+        with parts:
+            _figure(expectation)
+            same = [e for e in expectations[:i] if (e.what, e.figure) == (expectation.what, expectation.figure)]
+            if same:
+                problem = f"`{expectation.what}` is expected twice"
+                also = (Mark(same[0].span, "first here"),)
+                raise error("bad-expect", expectation.what_span, problem=problem, secondary=also)
+    parts.settle()
     return Elaborated(network, expectations, places[0].span if places else None)
 
 
@@ -165,28 +210,35 @@ def _only_clauses(statements: tuple[syntax.Statement, ...]) -> None:
 # ---- recipes
 
 
-def _settings(
-    elaborator: Elaborator, settings: tuple[tuple[syntax.Setting, Scope], ...]
-) -> Iterator[tuple[str, Scalar]]:
+def _settings(elaborator: Elaborator, settings: tuple[tuple[syntax.Setting, Scope], ...]) -> list[tuple[str, Scalar]]:
     """The values of settings, each evaluated among the parameters of the family that it belongs to."""
+    parts = Gathering()
     seen: dict[str, Span] = {}
+    found: list[tuple[str, Scalar]] = []
     for setting, scope in settings:
-        row = SETTINGS.get(setting.name)
-        if row is None:
-            help = did_you_mean(setting.name, SETTINGS) or f"the settings are {', '.join(SETTINGS)}"
-            raise error("bad-setting", setting.name_span, problem=f"unknown setting `{setting.name}`", help=help)
-        if setting.name in seen and seen[setting.name].source is setting.span.source:
-            first = (Mark(seen[setting.name], "first here"),)
-            problem = f"setting `{setting.name}` is given twice"
-            raise error("bad-setting", setting.name_span, problem=problem, secondary=first)
-        seen[setting.name] = setting.name_span
-        word = setting.value.name if isinstance(setting.value, syntax.Name) else None
-        value = word if word and row.choices else elaborator.eval(setting.value, scope)
-        if not row.accepts(value):
-            problem = f"`{setting.name}` must be {row.expected}, not {f'`{word}`' if word else describe(value)}"
-            near = did_you_mean(word, row.choices) if word else None
-            raise error("bad-setting", setting.value.span, problem=problem, help=near)
-        yield setting.name, cast(Scalar, value)
+        with parts:
+            if setting.name in seen and seen[setting.name].source is setting.span.source:
+                first = (Mark(seen[setting.name], "first here"),)
+                problem = f"setting `{setting.name}` is given twice"
+                raise error("bad-setting", setting.name_span, problem=problem, secondary=first)
+            seen[setting.name] = setting.name_span
+            found.append((setting.name, _setting(elaborator, setting, scope)))
+    parts.settle()
+    return found
+
+
+def _setting(elaborator: Elaborator, setting: syntax.Setting, scope: Scope) -> Scalar:
+    row = SETTINGS.get(setting.name)
+    if row is None:
+        help = did_you_mean(setting.name, SETTINGS) or f"the settings are {', '.join(SETTINGS)}"
+        raise error("bad-setting", setting.name_span, problem=f"unknown setting `{setting.name}`", help=help)
+    word = setting.value.name if isinstance(setting.value, syntax.Name) else None
+    value = word if word and row.choices else elaborator.eval(setting.value, scope)
+    if not row.accepts(value):
+        problem = f"`{setting.name}` must be {row.expected}, not {f'`{word}`' if word else describe(value)}"
+        near = did_you_mean(word, row.choices) if word else None
+        raise error("bad-setting", setting.value.span, problem=problem, help=near)
+    return cast(Scalar, value)
 
 
 # ---- expectations

@@ -8,7 +8,7 @@ from functools import cache
 
 from archdsl import resources
 from archdsl.base import limits
-from archdsl.base.diagnostics import error
+from archdsl.base.diagnostics import ArchError, Diagnostic, error, moved
 from archdsl.base.source import Source
 from archdsl.cache import Kept
 from archdsl.frontend import syntax
@@ -23,9 +23,30 @@ def parse(source: Source) -> syntax.File:
     if not isinstance(tree, syntax.File):
         from archdsl.frontend.grammar import parse_text
 
-        tree = parse_text(source)
+        try:
+            tree = parse_text(source)
+        except ArchError as problem:
+            raise ArchError(*_all_mistakes(source) or problem.diagnostics) from None
         kept.write(tree)
     return tree
+
+
+_ITEM = re.compile(r"^(?:from|block|flow|net)\b", re.MULTILINE)
+
+
+def _all_mistakes(source: Source) -> tuple[Diagnostic, ...]:
+    """The syntax errors of a file whose items are read one by one, each from the beginning of a line to the next."""
+    from archdsl.frontend.grammar import parse_text
+
+    starts = sorted({0, *(m.start() for m in _ITEM.finditer(source.text))})
+    found: list[Diagnostic] = []
+    for start, end in zip(starts, [*starts[1:], len(source.text)], strict=True):
+        if len(found) < limits.PROBLEMS:
+            try:
+                parse_text(Source(source.name, source.text[start:end], source.library))
+            except ArchError as problem:
+                found += [moved(d, source, start) for d in problem.diagnostics if d.key != "stray-doc"]
+    return tuple(found)
 
 
 @cache

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from archdsl import resources
 from archdsl.base import limits
-from archdsl.base.diagnostics import ArchError, Diagnostic, Label, diagnose, error
-from archdsl.base.source import Source
+from archdsl.base.diagnostics import ArchError, Diagnostic, Gathering, Label, arranged, diagnose, error
+from archdsl.base.source import Source, Span
 from archdsl.base.suggest import did_you_mean
 from archdsl.core.data import DATA_SETS, DataSet
 from archdsl.core.primitives import OPERATORS, PRIMITIVES, Primitive
@@ -34,6 +34,8 @@ class Module:
     file: syntax.File
     names: dict[str, tuple[Definition, Module]] = field(default_factory=dict)
     """Name -> definition and the module in which it was written."""
+    problems: list[Diagnostic] = field(default_factory=list)
+    """What is wrong with it without evaluation."""
 
 
 class Library:
@@ -48,14 +50,18 @@ class Library:
 
     def module(self, source: Source, folder: Path | None) -> Module:
         """The module of a text; `folder` is where its imports are looked for. Raises ArchError."""
+        module = self.examined(source, folder)
+        if module.problems:
+            raise ArchError(*arranged(module.problems, source))
+        return module
+
+    def examined(self, source: Source, folder: Path | None) -> Module:
+        """The same with its problems, for others to be found beside them. Raises ArchError for wrong syntax."""
         module = Module(parse(source))
         self._folder = self._folder or (folder.resolve() if folder else None)
         self._define(module, folder)
         if not source.library:
-            problems = [*_Checker(self, module).problems()]
-            if problems:
-                problems.sort(key=lambda d: d.primary.span.start if d.primary else 0)
-                raise ArchError(*problems[: limits.PROBLEMS])
+            module.problems += _Checker(self, module).problems()
         return module
 
     def load(self, path: Path, library: bool = False) -> Module:
@@ -87,19 +93,20 @@ class Library:
         return [*module.names, *(PRIMITIVES.keys() - OPERATORS), *library_index(), *DATA_SETS]
 
     def _define(self, module: Module, folder: Path | None) -> None:
-        problems: list[Diagnostic] = []
+        parts = Gathering()
         for item in module.file.items:
             if isinstance(item, syntax.Import):
-                self._import(module, item, folder)
+                with parts:
+                    self._import(module, item, folder)
             elif isinstance(item, Block | Net):
                 if item.name in module.names:
-                    problems.append(diagnose("defined-twice", item.name_span, name=item.name))
+                    first = (Label(module.names[item.name][0].name_span, "first here"),)
+                    parts.found.append(diagnose("defined-twice", item.name_span, name=item.name, secondary=first))
                 elif (item.name in PRIMITIVES or item.name in DATA_SETS) and not module.file.source.library:
-                    problems.append(diagnose("shadowed", item.name_span, "built in under this name", name=item.name))
+                    parts.found.append(diagnose("shadowed", item.name_span, "built in under this name", name=item.name))
                 module.names[item.name] = (item, module)
                 self._homes[id(item)] = module
-        if problems:
-            raise ArchError(*problems)
+        module.problems += parts.found
 
     def _import(self, module: Module, item: syntax.Import, folder: Path | None) -> None:
         text = item.path.value
@@ -175,6 +182,8 @@ class _Checker:
         self.module = module
         self.found: list[Diagnostic] = []
         self.used: set[str] = set()
+        self.imported = {n.name for i in module.file.items if isinstance(i, syntax.Import) for n in i.names}
+        """Those that could not be read are wrong once, where they are imported."""
 
     def problems(self) -> list[Diagnostic]:
         for item in self.module.file.items:
@@ -200,13 +209,18 @@ class _Checker:
     def _sweeps(self, item: syntax.NamedNet) -> dict[str, list[bool]]:
         """The names that the lists of a network give values."""
         names: dict[str, list[bool]] = {}
+        first: dict[str, Span] = {}
         for sweep in item.sweeps:
             for name, items in zip(sweep.names, sweep.lists, strict=True):
                 self._expression(items, {})
                 if name.name in names:
-                    self.found.append(diagnose("defined-twice", name.span, name=name.name))
+                    self._twice(name.span, name.name, first[name.name])
+                first.setdefault(name.name, name.span)
                 names[name.name] = [False]
         return names
+
+    def _twice(self, span: Span, name: str, first: Span) -> None:
+        self.found.append(diagnose("defined-twice", span, name=name, secondary=(Label(first, "first here"),)))
 
     def _clauses(self, item: Block | Net) -> None:
         """Clauses say something of a network, or, for training, of a family."""
@@ -223,7 +237,8 @@ class _Checker:
         before = len(self.found)
         for param in item.params:
             if param.name in scope:
-                self.found.append(diagnose("defined-twice", param.span, name=param.name))
+                first = next(p for p in item.params if p.name == param.name)
+                self._twice(param.span, param.name, first.span)
             scope[param.name] = [False]
         choices = {c: [True] for p in item.params for c in p.choices}
         inner = {**choices, **scope}
@@ -307,7 +322,9 @@ class _Checker:
         self.used.add(name.name)
         if name.name in scope:
             scope[name.name][0] = True
-        elif len(self.found) < limits.PROBLEMS and self.library.find(name.name, self.module) is None:
+        elif name.name in self.imported or len(self.found) >= limits.PROBLEMS:
+            return
+        elif self.library.find(name.name, self.module) is None:
             known = [*scope, *self.library.known(self.module)]
             self.found.append(unknown_name(name, known))
 
@@ -360,7 +377,26 @@ class _Checker:
 
 def unknown_name(name: syntax.Name, known: list[str]) -> Diagnostic:
     """The diagnostic of a name that means nothing here."""
-    return diagnose("unknown-name", name.span, name=name.name, help=did_you_mean(name.name, known))
+    help = _ELSEWHERE.get(name.name) or did_you_mean(name.name, known)
+    return diagnose("unknown-name", name.span, name=name.name, help=help)
+
+
+_LAYERS = "layers are known by their names, as in `Conv(16, 3)`"
+_ELSEWHERE = {
+    "True": "write `true`",
+    "False": "write `false`",
+    "None": "write `none`",
+    "null": "write `none`",
+    "torch": _LAYERS,
+    "nn": _LAYERS,
+    "F": _LAYERS,
+    "keras": _LAYERS,
+    "self": "a block is not an object: its parts are named by labels, as in `conv1: Conv(16, 3)`",
+    "input": "the input of a block is `in`",
+    "x": "the input of a block is `in`",
+    "range": "to do something n times write `repeat n { ... }`",
+}
+"""What people write who come from Python, and what it is here."""
 
 
 def names_in_message(text: str) -> list[str]:

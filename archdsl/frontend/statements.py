@@ -8,7 +8,7 @@ from fractions import Fraction
 from typing import cast
 
 from archdsl.base import limits
-from archdsl.base.diagnostics import ArchError, Note, error
+from archdsl.base.diagnostics import ArchError, Gathering, Note, error
 from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.source import Span
 from archdsl.base.suggest import spoken
@@ -18,7 +18,7 @@ from archdsl.frontend import syntax
 from archdsl.frontend.builder import Builder, Frame
 from archdsl.frontend.evaluate import Evaluator, Scope, origin
 from archdsl.frontend.resolve import any_expression
-from archdsl.frontend.values import Shared, Template, Tensor, Value, describe, is_number, show
+from archdsl.frontend.values import Shared, Template, Tensor, Unknown, Value, describe, is_number, show
 
 
 class Statements(Evaluator):
@@ -43,37 +43,48 @@ class Statements(Evaluator):
 
     def _statements(self, body: tuple[syntax.Statement, ...], scope: Scope, span: Span) -> Value:
         """Run the statements of a body; the value of its result. Adds to the names of the scope."""
-        result: Value = None
+        parts = Gathering()
+        results: list[Value] = []
         first: syntax.Result | None = None
         for statement in body:
-            match statement:
-                case syntax.Let():
-                    value = self.eval(statement.value, scope)
-                    scope.names[statement.name] = value
-                    if isinstance(value, Tensor):
-                        self._hint(scope, value, statement.name)
-                    note_scalar(scope.frame.lets, statement.name, value)
-                case syntax.Share():
-                    value = self.eval(statement.value, scope)
-                    if not isinstance(value, Template):
-                        raise error("not-a-value", statement.value.span, expected="a block", found=describe(value))
-                    scope.names[statement.name] = Shared(statement.name, value, statement.value.span)
-                case syntax.Require():
-                    self._require(statement, body, scope)
-                case syntax.Auxiliary():
-                    self._auxiliary(statement, scope)
-                case syntax.When():
-                    if self._condition(statement.condition, scope):
-                        inner = replace(scope, names=dict(scope.names))
-                        self._statements(statement.body, inner, statement.span)
-                case syntax.Result():
-                    if first:
-                        raise error("after-result", statement.span, secondary=(Mark(first.span, "the first"),))
-                    first = statement
-                    result = self.eval(statement.value, scope)
-                case syntax.Expect() | syntax.Train() | syntax.Place():
-                    pass
-        return result
+            if parts.failed and not isinstance(statement, syntax.Let | syntax.Require):
+                continue  # it may be wrong for what was found alone
+            before = len(parts.found)
+            with parts:
+                match statement:
+                    case syntax.Let():
+                        scope.names[statement.name] = Unknown()
+                        value = self.eval(statement.value, scope)
+                        scope.names[statement.name] = value
+                        if isinstance(value, Tensor):
+                            self._hint(scope, value, statement.name)
+                        note_scalar(scope.frame.lets, statement.name, value)
+                    case syntax.Share():
+                        value = self.eval(statement.value, scope)
+                        if not isinstance(value, Template):
+                            raise error("not-a-value", statement.value.span, expected="a block", found=describe(value))
+                        scope.names[statement.name] = Shared(statement.name, value, statement.value.span)
+                    case syntax.Require():
+                        self._require(statement, body, scope)
+                    case syntax.Auxiliary():
+                        self._auxiliary(statement, scope)
+                    case syntax.When():
+                        if self._condition(statement.condition, scope):
+                            inner = replace(scope, names=dict(scope.names))
+                            self._statements(statement.body, inner, statement.span)
+                    case syntax.Result():
+                        if first:
+                            raise error("after-result", statement.span, secondary=(Mark(first.span, "the first"),))
+                        first = statement
+                        results.append(self.eval(statement.value, scope))
+                    case syntax.Expect() | syntax.Train() | syntax.Place():
+                        pass
+            required = any(d.key == "require" for d in parts.found[:before])
+            if required or (before and statement.span.source.library):
+                # Arguments that are wrong make other things wrong, but not what else is required of them.
+                parts.found[before:] = [d for d in parts.found[before:] if d.key == "require" and required]
+        parts.settle()
+        return results[0] if results else None
 
     def _hint(self, scope: Scope, value: Tensor, name: str) -> None:
         builder = scope.frame.open.get(value.owner)
@@ -147,9 +158,10 @@ class Statements(Evaluator):
                 elif isinstance(statement, syntax.Require) and not self._condition(statement.condition, trial):
                     return False
             except ArchError as problem:
-                if problem.diagnostics[0].key == "too-large" and self.work > limits.WORK:
+                keys = {d.key for d in problem.diagnostics}
+                if "too-large" in keys and self.work > limits.WORK:
                     raise
-                if problem.diagnostics[0].key != "needs-input":
+                if keys - {"needs-input"}:
                     return False
         return True
 

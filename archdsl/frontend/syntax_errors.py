@@ -32,7 +32,7 @@ _MISTAKES: tuple[tuple[str, str], ...] = (
     (r"^net\s+\w+\(.*\)\s*@\s*=", "a family has a body, as in `net Mine(width) { B(3, 3, width=width) }`"),
     (r"\b[A-Za-z_]\w*-\d+(-\d+)*@", "write the numbers as arguments: `Name(28, 10)`"),
     (
-        r"^\s*(def|class|import|lambda|return|while)\b.*@",
+        r"^\s*(?:(?:def|class|import|lambda|return|while)\b.*@|from\s+@?\w)",
         "this is Python; see docs/language.md for the notation of .arch",
     ),
     (
@@ -40,6 +40,12 @@ _MISTAKES: tuple[tuple[str, str], ...] = (
         "leave out the sign: `epochs 12`, `expect params 36.5M`",
     ),
     (r"@\s*=(?!=)", "name a value with `let name = ...`"),
+    (r"[\"'“”‘’„«»]\s*\w*.*@?[“”‘’„«»]|@[“”‘’„«»]", 'texts stand in plain double quotes: "text"'),
+    (r"\)\s*@x\s*\d", "parallel functions are written `x[k=4]`, and repeats `repeat 4 { ... }`"),
+    (r"\b(?:elif|else\s+if\b.*@:)", "a choice is `if a then b else if c then d else e`"),
+    (r"@!(?!=)", "write `not`"),
+    (r"@\^", "there is no power operator; write the product"),
+    (r"\bif\b(?!.*\bthen\b).*@", "a choice is `if condition then a else b`"),
     (r"\w\s*@:", "an argument is given with `=`, as in `dropout=0.3`"),
     (r"^\s*[\w-]+@:.*$", "this looks like YAML; a network is written as a call, as in `Name(28, 10)`"),
     (r"@(&&|\|\|)", "write `and` and `or`"),

@@ -52,6 +52,11 @@ class Template:
         return self.callee.name
 
 
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """The value of a name whose definition is wrong: whoever reads it is silent, for one mistake is one error."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Shared:
     """A module with weights of its own that is applied more than once."""
@@ -62,7 +67,8 @@ class Shared:
 
 
 Value: TypeAlias = (
-    "int | Fraction | bool | str | Choice | Tensor | Template | Shared | DataSet | Shape | tuple[Value, ...] | None"
+    "int | Fraction | bool | str | Choice | Unknown | Tensor | Template | Shared | DataSet | Shape"
+    " | tuple[Value, ...] | None"
 )
 
 
@@ -71,6 +77,8 @@ def describe(value: Value) -> str:
     match value:
         case None:
             return "`none`"
+        case Unknown():
+            return "a value that is wrong"
         case bool():
             return "`true`" if value else "`false`"
         case int() | Fraction():
@@ -118,6 +126,8 @@ def show(value: Value) -> str:
             return f"{callee.name}({', '.join(words)})" if words else callee.name
         case Tensor(shape=shape):
             return str(shape)
+        case Unknown():
+            return "?"
         case str() | Shape():
             return str(value)
 
