@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 
 from archdsl.analysis import COMMANDS
-from archdsl.base.diagnostics import ArchError, Diagnostic
+from archdsl.base.diagnostics import ArchError, Diagnostic, Gathering
 from archdsl.base.version import __version__
 from archdsl.commands import BUG, WRONG, failing, place_option, specs_argument
 
@@ -156,29 +156,49 @@ def check(specs: Sequence[str], as_json: bool) -> None:
 @cli.command()
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
 @click.option("--check", "only_check", is_flag=True, help="Change nothing; exit with 1 if a file would change.")
+@click.option("--diff", "show_diff", is_flag=True, help="Change nothing; print what would change.")
 @failing
-def fmt(files: Sequence[str], only_check: bool) -> None:
-    """Format .arch files; - is standard input."""
+def fmt(files: Sequence[str], only_check: bool, show_diff: bool) -> None:
+    """Format .arch files; - is standard input. No file is written if one of them is wrong."""
+    from difflib import unified_diff
+
     from archdsl.base.source import Source
     from archdsl.files import replace_text
     from archdsl.frontend.formatter import format_file
     from archdsl.frontend.parser import parse
     from archdsl.frontend.resolve import read
 
-    changed = []
+    parts = Gathering()
+    found: list[tuple[str, str, str]] = []
     for name in files:
-        source = Source("<stdin>", sys.stdin.read()) if name == "-" else read(Path(name), name)
-        text = format_file(parse(source))
-        if name == "-" and not only_check:
-            click.echo(text, nl=False)
-        elif text != source.text:
-            changed.append(name)
-            if not only_check:
-                replace_text(Path(name), text)
-    for name in changed:
-        click.echo(f"{'would change' if only_check else 'formatted'} {name}", err=True)
-    if only_check and changed:
-        sys.exit(WRONG)
+        with parts:
+            source = Source("<stdin>", _standard_input()) if name == "-" else read(Path(name), name)
+            found.append((name, source.text, format_file(parse(source))))
+    parts.settle()
+    changed = [(name, old, new) for name, old, new in found if new != old]
+    for name, old, new in changed if show_diff else ():
+        lines = unified_diff(old.splitlines(True), new.splitlines(True), name, f"{name}, formatted")
+        click.echo("".join(line if line.endswith("\n") else f"{line}\n" for line in lines), nl=False)
+    if only_check or show_diff:
+        for name, _, _ in changed:
+            click.echo(f"would change {name}", err=True)
+        sys.exit(WRONG if changed else 0)
+    for name, old, new in found:
+        if name == "-":
+            click.echo(new, nl=False)
+        elif new != old:
+            replace_text(Path(name), new)
+            click.echo(f"formatted {name}", err=True)
+
+
+def _standard_input() -> str:
+    from archdsl.base import limits
+    from archdsl.base.diagnostics import error
+
+    try:
+        return sys.stdin.buffer.read(4 * limits.SOURCE + 1).decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError:
+        raise error("not-text", None, name="<stdin>") from None
 
 
 @cli.command()

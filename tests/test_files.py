@@ -1,0 +1,221 @@
+"""Files: written as a set, whole or not at all, and never over what a person made."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from support import run, succeed
+
+from archdsl import files
+from archdsl.files import Refused, replace_text, write_all
+
+ARCHDSL = (sys.executable, "-m", "archdsl")
+
+
+def state(folder: Path) -> dict[str, str]:
+    """Every file below a folder, hidden ones too."""
+    found = sorted(p for p in folder.rglob("*") if p.is_file())
+    return {str(p.relative_to(folder)): p.read_text(encoding="utf-8") for p in found}
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    """A folder with a network that was compiled before."""
+    succeed(*ARCHDSL, "compile", "WRN(10, 1)", "-o", tmp_path / "out")
+    return tmp_path / "out"
+
+
+def new(folder: Path) -> dict[str, str]:
+    """What compiling another network leaves in an empty folder."""
+    succeed(*ARCHDSL, "compile", "WRN(16, 1)", "-o", folder)
+    return state(folder)
+
+
+def test_nothing_else_is_left(output: Path) -> None:
+    assert list(state(output)) == ["model.py", "train.py"]
+
+
+def test_an_edited_file_is_kept(output: Path) -> None:
+    model = output / "model.py"
+    model.write_text(model.read_text().replace("nn.Linear(", "nn.LazyLinear("))
+    before = state(output)
+    done = run(*ARCHDSL, "compile", "WRN(16, 1)", "-o", output)
+    assert done.returncode == 1 and "model.py has been edited since it was generated; `--force`" in done.stderr
+    assert state(output) == before
+    assert run(*ARCHDSL, "compile", "WRN(16, 1)", "-o", output, "--force").returncode == 0
+    assert "LazyLinear" not in (output / "model.py").read_text()
+
+
+def test_a_file_of_somebody_else_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "train.py").write_text("print('mine')\n")
+    done = run(*ARCHDSL, "compile", "WRN(16, 1)", "-o", tmp_path)
+    assert done.returncode == 1 and "train.py is in the way, and is no file that archdsl wrote" in done.stderr
+    assert state(tmp_path) == {"train.py": "print('mine')\n"}
+
+
+def test_a_place_that_is_a_folder(output: Path) -> None:
+    (output / "train.py").unlink()
+    (output / "train.py").mkdir()
+    before = state(output)
+    done = run(*ARCHDSL, "compile", "WRN(16, 1)", "-o", output, "--force")
+    assert done.returncode == 1 and "train.py is a folder" in done.stderr and state(output) == before
+
+
+def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    done = run(*ARCHDSL, "compile", "WRN(16, 1)", "-o", tmp_path / "out")
+    assert done.returncode == 1 and "cannot write" in done.stderr and state(tmp_path) == {"out": "mine"}
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_is_read_only(output: Path) -> None:
+    before = state(output)
+    output.chmod(0o500)
+    done = run(*ARCHDSL, "compile", "WRN(16, 1)", "-o", output)
+    output.chmod(0o700)
+    assert done.returncode == 1 and "permission denied" in done.stderr and state(output) == before
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EIO])
+def test_no_room_for_the_second_file(output: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = state(output)
+    write = files._write
+
+    def full(path: Path, text: str) -> None:
+        if "train" in path.name:
+            write(path, text[:100])
+            raise OSError(number, os.strerror(number), str(path))
+        write(path, text)
+
+    monkeypatch.setattr(files, "_write", full)
+    with pytest.raises(Refused, match=os.strerror(number).lower()):
+        write_all({output / "model.py": "a", output / "train.py": "b"}, force=True)
+    assert state(output) == before
+
+
+def test_the_second_file_cannot_be_moved(output: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first gets its old text back, and a file that was not there goes away."""
+    before = state(output)
+    replace = Path.replace
+
+    def refusing(self: Path, target: Path) -> Path:
+        if self.name.endswith("partial") and Path(target).name == "train.py":
+            raise OSError(errno.EIO, "broken", str(target))
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", refusing)
+    with pytest.raises(Refused):
+        write_all({output / "model.py": "a", output / "more.py": "b", output / "train.py": "c"}, force=True)
+    assert state(output) == before
+
+
+def test_several_networks_are_one_set(tmp_path: Path) -> None:
+    (tmp_path / "wrn_16_2" / "train.py").mkdir(parents=True)
+    done = run(*ARCHDSL, "compile", "WRN(16, 1)", "WRN(16, 2)", "-o", tmp_path)
+    assert done.returncode == 1 and state(tmp_path) == {}
+
+
+KILLED = """
+import os, signal, sys
+from archdsl import files
+move = files._move
+def killing(partial):
+    os.kill(os.getppid(), signal.SIGKILL)
+    move(partial)
+files._move = killing
+from archdsl.cli import main
+sys.argv = ["archdsl", "compile", "WRN(16, 1)", "-o", sys.argv[1]]
+main()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_between_two_files(output: Path, tmp_path: Path) -> None:
+    """Once the first file may have been moved, the other follows, whatever happens to the command."""
+    expected = new(tmp_path / "new")
+    done = subprocess.run([sys.executable, "-c", KILLED, str(output)], capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 30
+    while state(output) != expected and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert state(output) == expected
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_killed_at_random_points(output: Path, tmp_path: Path) -> None:
+    """Wholly the old output or wholly the new one; what is left beside it is gone after the next run."""
+    old, expected = state(output), new(tmp_path / "new")
+    began = time.monotonic()
+    succeed(*ARCHDSL, "compile", "WRN(16, 1)", "-o", tmp_path / "timed")
+    whole = time.monotonic() - began
+    numbers = random.Random(0)
+    for _ in range(12):
+        process = subprocess.Popen(
+            [*ARCHDSL, "compile", "WRN(16, 1)", "-o", output], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        time.sleep(whole * numbers.uniform(0.5, 1.1))
+        process.kill()
+        process.wait()
+        time.sleep(0.05)
+        found = {name: text for name, text in state(output).items() if not name.startswith(".")}
+        assert found in (old, expected)
+    succeed(*ARCHDSL, "compile", "WRN(16, 1)", "-o", output)
+    assert state(output) == expected
+
+
+def test_what_a_running_command_has_beside_a_file_is_kept(output: Path) -> None:
+    mine, gone = output / f".model.py.{os.getpid()}.partial", output / ".model.py.4194303999.partial"
+    for path in (mine, gone):
+        path.write_text("")
+    succeed(*ARCHDSL, "compile", "WRN(16, 1)", "-o", output)
+    assert mine.exists() and not gone.exists()
+
+
+# ---- the formatter's files
+
+
+def test_a_formatted_file_keeps_its_mode(tmp_path: Path) -> None:
+    path = tmp_path / "net.arch"
+    path.write_text("old")
+    path.chmod(0o640)
+    replace_text(path, "new\n")
+    assert path.read_text() == "new\n" and path.stat().st_mode & 0o777 == 0o640
+
+
+def test_fmt_diff(tmp_path: Path) -> None:
+    (tmp_path / "a.arch").write_text("net a = WRN(28,10)\n")
+    (tmp_path / "b.arch").write_text("net b = WRN(28, 10)\n")
+    done = run(*ARCHDSL, "fmt", "--diff", "a.arch", "b.arch", cwd=tmp_path)
+    assert done.returncode == 1 and done.stdout.splitlines() == [
+        "--- a.arch",
+        "+++ a.arch, formatted",
+        "@@ -1 +1 @@",
+        "-net a = WRN(28,10)",
+        "+net a = WRN(28, 10)",
+    ]
+    assert (tmp_path / "a.arch").read_text() == "net a = WRN(28,10)\n"
+    assert run(*ARCHDSL, "fmt", "--diff", "b.arch", cwd=tmp_path).returncode == 0
+
+
+def test_fmt_of_standard_input() -> None:
+    command = [*ARCHDSL, "fmt", "-"]
+    done = subprocess.run(command, input="net a = WRN(28,10)  # wide\r\n", capture_output=True, encoding="utf-8")
+    assert (done.returncode, done.stdout) == (0, "net a = WRN(28, 10)  # wide\n")
+    wrong = subprocess.run(command, input=b"net a = WRN(28\xff", capture_output=True)
+    assert wrong.returncode == 1 and b"<stdin> is not UTF-8 text" in wrong.stderr
+
+
+def test_fmt_writes_all_or_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.arch").write_text("net a = WRN(28,10)\n")
+    (tmp_path / "b.arch").write_text("net b = WRN(28,10\n")
+    done = run(*ARCHDSL, "fmt", "a.arch", "b.arch", cwd=tmp_path)
+    assert done.returncode == 1 and "never closed" in done.stderr
+    assert (tmp_path / "a.arch").read_text() == "net a = WRN(28,10)\n"
