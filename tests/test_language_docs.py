@@ -26,9 +26,9 @@ from archdsl.core.data import DATA_SETS
 from archdsl.core.measure import modules
 from archdsl.core.primitives import OPERATORS, PRIMITIVES, REQUIRED, Primitive
 from archdsl.core.recipe import SETTINGS
-from archdsl.core.verify import verify
+from archdsl.driver import examine
 from archdsl.frontend.formatter import format_file
-from archdsl.frontend.networks import Elaborated, elaborate
+from archdsl.frontend.networks import Elaborated
 from archdsl.frontend.parser import parse
 from archdsl.frontend.values import show
 
@@ -89,11 +89,10 @@ def folder(tmp_path: Path) -> Path:
 
 
 def _networks(text: str, folder: Path) -> list[Elaborated]:
-    found = elaborate(Source("example.arch", text), folder, "example")
-    for elaborated in found:
-        verify(elaborated.network)
-        elaborated.check()
-    return found
+    found = examine(Source("example.arch", text), folder, "example")
+    if found.problems:
+        raise ArchError(*found.problems)
+    return [one.elaborated for one in found.compiled]
 
 
 def _message(text: str, folder: Path) -> str:

@@ -247,8 +247,20 @@ class _Formatter:
             case syntax.NamedNet():
                 prefix = f"net {item.name} = " if item.name else ""
                 lines = self._expr(item.value, 0, prefix)
-                lines[-1] += format_on(item.on) + "".join(f" {_sweep(s)}" for s in item.sweeps)
+                lines[-1] += format_on(item.on)
+                lines = self._sweeps(lines, item.sweeps)
                 return self._with_body(lines, item.clauses, item.span, 0) if item.clauses else lines
+
+    def _sweeps(self, lines: list[str], sweeps: Sequence[syntax.Sweep]) -> list[str]:
+        """Lines with the lists of a network after them; a long list goes on in lines of its own."""
+        flat = "".join(f" {_sweep(s)}" for s in sweeps)
+        if len(lines[-1]) + len(flat) <= WIDTH:
+            return [*lines[:-1], f"{lines[-1]}{flat}"]
+        for sweep in sweeps:
+            for i, (name, items) in enumerate(zip(sweep.names, sweep.lists, strict=True)):
+                word = "," if i else " for"
+                lines = [*lines[:-1], *self._expr(items, 0, f"{lines[-1]}{word} {name.name} in ", _OR)]
+        return lines
 
     def _head(self, start: str, params: Sequence[syntax.Param], end: str) -> list[str]:
         written = [_param(p) for p in params]
@@ -366,7 +378,9 @@ class _Formatter:
             case syntax.Join():
                 return self._branches(expr, prefix, _column(prefix, indent))
             case syntax.ListExpr() if expr.items:
-                return _join([prefix.rstrip()], self._list(expr, _column(prefix, indent)))
+                numbers = all(isinstance(item, syntax.Number) for item in expr.items)
+                layout = self._long_list if numbers else self._list
+                return _join([prefix.rstrip()], layout(expr, _column(prefix, indent)))
             case syntax.Call() | syntax.Multiply() if expr.args:
                 return self._call(expr, prefix, _column(prefix, indent))
             case syntax.Binary():
@@ -401,8 +415,17 @@ class _Formatter:
         flat = _flat(expr, _IF)
         if indent + len(flat) <= WIDTH and not self._has_comment(expr.span) and not _deep_expr(expr):
             return [flat]
+        return self._long_list(expr, indent)
+
+    def _long_list(self, expr: syntax.ListExpr, indent: int) -> list[str]:
+        """A list over several lines: numbers fill them, anything else has one of its own."""
+        from textwrap import wrap  # a count formats its spec, and never needs this
+
         pad = " " * (indent + 2)
         lines = ["["]
+        if all(isinstance(item, syntax.Number) for item in expr.items) and not self._has_comment(expr.span):
+            written = " ".join(f"{_flat(item, _IF)}," for item in expr.items)
+            return [*lines, *wrap(written, WIDTH, initial_indent=pad, subsequent_indent=pad), f"{' ' * indent}]"]
         for item in expr.items:
             lines += [f"{pad}{c}".rstrip() for c in self._before(item.span.start)]
             inner = self._expr(item, indent + 2, pad)
