@@ -112,6 +112,8 @@ class Diagnostic:
     secondary: tuple[Label, ...] = ()
     notes: tuple[Note, ...] = ()
     help: str | None = None
+    within: tuple[tuple[str, Span], ...] = ()
+    """For a place in the library: the definition that it is in and where that is used, and so on outwards."""
 
     @property
     def code(self) -> str:

@@ -374,12 +374,26 @@ def lifted(problem: ArchError, call: Span, name: str, written: dict[str, Span]) 
 
 
 def _lift(found: Diagnostic, call: Span, name: str, written: dict[str, Span]) -> Diagnostic:
-    if found.primary is None or not found.primary.span.source.library or call.source.library:
+    if found.primary is None or not found.primary.span.source.library:
         return found
-    inside = Note(f"in the definition of `{name}`", found.primary)
+    within = (*found.within, (name, call))
+    if call.source.library:
+        return replace(found, within=within)
     others = tuple(Note(m.text, m) for m in found.secondary if m.span.source.library)
     kept = tuple(m for m in found.secondary if not m.span.source.library)
     words = set(re.findall(r"[A-Za-z_]\w*", found.primary.span.text))
     spoken_of = [(n, s) for n, s in written.items() if n in words and not s.source.library]
     primary = Mark(spoken_of[0][1], f"this is `{spoken_of[0][0]}`") if spoken_of else Mark(call)
-    return replace(found, primary=primary, secondary=kept, notes=(inside, *others, *found.notes))
+    inside = Note(f"in the definition of `{within[0][0]}`", found.primary)
+    notes = (inside, *others, *found.notes, *_uses(within))
+    return replace(found, primary=primary, secondary=kept, notes=notes, within=())
+
+
+def _uses(within: tuple[tuple[str, Span], ...]) -> tuple[Note, ...]:
+    """How the user's line comes to the place of an error: each definition that uses the one before."""
+    steps = [
+        Note(f"`{name}` is used by `{user}`", Mark(call))
+        for (name, call), (user, _) in zip(within, within[1:], strict=False)
+        if name != user
+    ]
+    return tuple(steps if len(steps) <= 4 else [*steps[:2], Note(f"and {len(steps) - 3} more"), steps[-1]])
