@@ -62,11 +62,12 @@ def emit_model(network: Network) -> str:
     """The text of model.py, which has been found to say what the IR says; `network.placement` says where it runs.
 
     Where it does not, the definitions at fault are written with more care; Unfaithful is raised if that does not help.
-    Raises ArchError for a network of more modules than can be made.
+    Raises ArchError for a network of more operations than PyTorch could hold.
     """
-    modules = measure(network).modules
-    if modules > limits.MODULES:
-        problem = f"{network.name} has {modules:,} modules, and at most {limits.MODULES:,} are written as PyTorch"
+    operations = measure(network).operations
+    if operations > limits.OPERATIONS:
+        most = f"at most {limits.OPERATIONS:,} are written as PyTorch"
+        problem = f"{network.name} has {operations:,} layers and operations, and {most}"
         raise error("too-large", None, problem=problem)
     network = place(network)
     care: dict[Origin, Care] = {}

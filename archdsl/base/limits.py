@@ -11,6 +11,9 @@ from fractions import Fraction
 SOURCE = 64 * 1024
 """Characters of a file."""
 
+TOKENS = 20_000
+"""Words, numbers and signs of a file."""
+
 FILES = 100
 """Files that one spec imports, directly or not."""
 
@@ -19,6 +22,9 @@ SYNTAX = 100
 
 NESTING = 100
 """Definitions inside each other."""
+
+LOOPS = 8
+"""Loops inside each other, in one definition."""
 
 LARGEST = 2**63 - 1
 """The largest whole number: PyTorch counts in 64 bits."""
@@ -32,7 +38,7 @@ LIST = 10_000
 WORK = 50_000
 """Expressions that are evaluated for one network; a loop of equal iterations evaluates its body twice."""
 
-ALL_WORK = 400_000
+ALL_WORK = 180_000
 """Expressions that are evaluated for all networks of a spec."""
 
 CANDIDATES = 5_000
@@ -41,8 +47,8 @@ CANDIDATES = 5_000
 NETWORKS = 10_000
 """Networks that lists make of one."""
 
-MODULES = 250_000
-"""Modules of a generated model. A count has no such limit."""
+OPERATIONS = 250_000
+"""Layers and operations of a generated model. A count has no such limit."""
 
 ELEMENTS = 2**48
 """Elements of a tensor or of a weight."""

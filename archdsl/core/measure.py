@@ -34,8 +34,8 @@ class Measure:
     """Multiply-adds of convolutions and linear layers."""
     depth: int
     """Convolutions and linear layers on the longest path."""
-    modules: int
-    """Modules that PyTorch makes, the block itself among them."""
+    operations: int
+    """Layers and operations, each as often as it runs."""
 
 
 def measure(network: Network) -> Measure:
@@ -52,40 +52,40 @@ def measures(root: Block) -> dict[int, Measure]:
     """The measure of a block and of all blocks below it, by id."""
     known: dict[int, Measure] = {}
     for block in blocks_of(root):
-        params, macs, modules = _costs(block.body, known)
+        params, macs, operations = _costs(block.body, known)
         depth = Depths(known).of_region(block.body, {Ref(0, 0): 0}, 0)
-        known[id(block)] = Measure(params, macs, depth, modules + 1)
+        known[id(block)] = Measure(params, macs, depth, operations)
     return known
 
 
 def _costs(region: Region, known: dict[int, Measure]) -> tuple[int, int, int]:
-    """Parameters, multiply-adds and modules."""
-    params = macs = modules = 0
+    """Parameters, multiply-adds and operations."""
+    params = macs = operations = 0
     for step in region.steps:
         p, m, n = _step_costs(step, known)
-        params, macs, modules = params + p, macs + m, modules + n
-    return params, macs, modules
+        params, macs, operations = params + p, macs + m, operations + n
+    return params, macs, operations
 
 
 def _step_costs(step: Step, known: dict[int, Measure]) -> tuple[int, int, int]:
     match step:
         case Apply(module=module) if isinstance(module, Block):
             inner = known[id(module)]
-            return (0, inner.macs, 0) if step.again else (inner.params, inner.macs, inner.modules)
+            return 0 if step.again else inner.params, inner.macs, inner.operations
         case Apply():
             return _layer_costs(step)
         case Select():
             return _costs(step.region, known)
         case Head():
             # Its parameters are trained; for an image to be classified it does not run.
-            params, _, modules = _costs(step.region, known)
-            return params, 0, modules
+            params, _, operations = _costs(step.region, known)
+            return params, 0, operations
         case Loop():
-            params = macs = modules = 0
+            params = macs = operations = 0
             for run in step.runs:
                 p, m, n = _costs(run.region, known)
-                params, macs, modules = params + run.count * p, macs + run.count * m, modules + run.count * n
-            return params, macs, modules
+                params, macs, operations = params + run.count * p, macs + run.count * m, operations + run.count * n
+            return params, macs, operations
         case _:
             assert_never(step)
 
@@ -94,7 +94,7 @@ def _layer_costs(step: Apply) -> tuple[int, int, int]:
     assert isinstance(step.module, Layer)
     kind, args = step.module.kind, dict(step.module.args)
     params = 0 if step.again else parameters_of(kind, args, step.shapes)
-    return params, PRIMITIVES[kind].macs(args, step.shapes, step.output), int(step.label is not None and not step.again)
+    return params, PRIMITIVES[kind].macs(args, step.shapes, step.output), 1
 
 
 class Depths:

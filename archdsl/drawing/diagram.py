@@ -370,7 +370,8 @@ class _Inside:
         total = loop.count
         for run in loop.runs:
             inner = self._iteration(run.region, level, values)
-            shown = range(run.count) if total <= SHOWN else sorted({0, 1, run.count - 1} & set(range(run.count)))
+            some = sorted({0, min(1, run.count - 1), run.count - 1})
+            shown: Sequence[int] = range(run.count) if total <= SHOWN else some
             for j in shown:
                 each.append(self._on_device(inner, run.start + j, total))
                 if total > SHOWN and j == 1 and run.count > 3:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from itertools import pairwise
 from typing import cast
 
 from archdsl.base import limits
@@ -393,7 +394,7 @@ def _uses(within: tuple[tuple[str, Span], ...]) -> tuple[Note, ...]:
     """How the user's line comes to the place of an error: each definition that uses the one before."""
     steps = [
         Note(f"`{name}` is used by `{user}`", Mark(call))
-        for (name, call), (user, _) in zip(within, within[1:], strict=False)
+        for (name, call), (user, _) in pairwise(within)
         if name != user
     ]
     return tuple(steps if len(steps) <= 4 else [*steps[:2], Note(f"and {len(steps) - 3} more"), steps[-1]])

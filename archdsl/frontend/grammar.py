@@ -20,7 +20,7 @@ from archdsl.frontend.parser import grammar_text, number
 from archdsl.frontend.syntax_errors import explain
 
 _COMMENT_OR_STRING = re.compile(r'"(?:\\.|[^"\\\n])*"|#[^\n]*')
-_BRACKET = re.compile(r'"(?:\\.|[^"\\\n])*"|#[^\n]*|[(\[{}\])]')
+_TOKEN = re.compile(r'"(?:\\.|[^"\\\n])*"|#[^\n]*|\w+|[^\w\s]')
 _BLANKS = re.compile(r"(?:[ \t\r\n\f;]|#[^\n]*)*")
 _CONTINUES = re.compile(r"->|[-+*/%,)\]}]|[=!]=|[<>]|(?:else|then|and|or|on)\b|$")
 _EXPECTS_MORE = frozenset(
@@ -121,7 +121,7 @@ def parse_text(source: Source) -> syntax.File:
     comments = _comments(source)
     builder = _Builder(source, comments)
     limits.deep()
-    _brackets(source)
+    _measure(source)
     tree = _tree(source)
     _bounded(tree, source)
     try:
@@ -161,10 +161,14 @@ def _refuse_yaml(items: tuple[syntax.Item, ...]) -> None:
         raise error("unexpected", span, found=f"`{span.text}`", help=help)
 
 
-def _brackets(source: Source) -> None:
-    """Refuse brackets that are nested too deeply, before they are parsed."""
-    depth = 0
-    for match in _BRACKET.finditer(source.text):
+def _measure(source: Source) -> None:
+    """Refuse what is too long or nested too deeply, before it is parsed."""
+    depth = tokens = 0
+    for match in _TOKEN.finditer(source.text):
+        tokens += match[0][0] != "#"
+        if tokens > limits.TOKENS:
+            span = Span(source, match.start(), match.end())
+            raise error("too-large", span, problem=f"more than {limits.TOKENS:,} words and signs in a file")
         if match[0] in "([{":
             depth += 1
             if depth > limits.SYNTAX:

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from dataclasses import replace
 from fractions import Fraction
 
+from archdsl.base import limits
 from archdsl.base.diagnostics import error
 from archdsl.base.source import Span
 from archdsl.core.ir import Loop, Region, Run, Select
@@ -16,6 +17,9 @@ from archdsl.frontend.evaluate import Scope, origin
 from archdsl.frontend.resolve import any_expression, children, expressions_of
 from archdsl.frontend.statements import Statements, mentions
 from archdsl.frontend.values import Tensor, Value, describe
+
+ITERATION = 5
+"""What an iteration costs, in expressions."""
 
 
 class Loops(Statements):
@@ -127,6 +131,10 @@ class Loops(Statements):
         self, loop: syntax.Loop, i: int, items: tuple[Value, ...] | None, shape: Shape, scope: Scope
     ) -> tuple[Region, Shape]:
         assert scope.builder is not None
+        self.work += ITERATION
+        if scope.loops >= limits.LOOPS:
+            problem = f"loops are nested more than {limits.LOOPS} deep"
+            raise error("too-deep", loop.span, problem=problem, help="give the inner ones a block of their own")
         builder = self._open(scope.frame, scope.builder.level + 1, shape)
         names = dict(scope.names)
         if loop.counter:

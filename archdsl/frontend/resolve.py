@@ -124,13 +124,13 @@ class Library:
             raise error("outside", item.path.span, file=text, help=help)
         if is_special:
             raise error("no-file", item.path.span, name=text, reason="not a file")
-        if len(self._modules) >= limits.FILES:
+        if len(self._modules) + len(self._loading) >= limits.FILES:
             raise error("too-large", item.path.span, problem=f"more than {limits.FILES} files are imported")
         try:
             other = self.load(path, library=in_library)
         except ArchError as problem:
             first = problem.diagnostics[0]
-            if first.key == "no-file":
+            if first.key == "no-file" and first.primary is None:
                 raise error("no-file", item.path.span, name=text, reason="no such file") from None
             if first.primary is None:
                 raise ArchError(replace(first, primary=Label(item.path.span))) from None
