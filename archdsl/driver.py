@@ -67,7 +67,7 @@ class Compiled:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """The networks of a source that are right, and everything that is wrong with it, in its order."""
+    """The networks of a source that can be worked out, and everything that is wrong with it, in its order."""
 
     compiled: tuple[Compiled, ...]
     problems: tuple[Diagnostic, ...]
@@ -86,19 +86,17 @@ def load(spec: str, place: str | None = None) -> list[Compiled]:
 
 
 def examine(source: Source, folder: Path | None, name: str) -> Examined:
-    """The networks of a source that meet what it expects, and everything that is wrong. Raises nothing."""
+    """The networks of a source, also those that are not what it expects, and everything wrong. Raises nothing."""
     try:
         found = _compile(source, folder, name, None)
     except ArchError as problem:
         return Examined((), arranged(problem.diagnostics, source))
     parts = Gathering()
     parts.found += found.problems
-    right = []
     for one in found.compiled:
         with parts:
             one.check()
-            right.append(one)
-    return Examined(tuple(right), arranged(parts.found, source))
+    return Examined(found.compiled, arranged(parts.found, source))
 
 
 def _compile(source: Source, folder: Path | None, name: str, place: str | None) -> Examined:

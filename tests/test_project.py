@@ -25,6 +25,7 @@ LAYERS = {
     "core": {"base"},
     "frontend": {"base", "core", "resources", "cache"},
     "backend": {"base", "core", "resources"},
+    "editor": {"base", "core", "frontend", "resources", "driver"},
 }
 """Folder -> what it may import of archdsl, beside itself."""
 
