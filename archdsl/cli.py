@@ -167,8 +167,7 @@ def fmt(files: Sequence[str], only_check: bool, show_diff: bool) -> None:
 
     from archdsl.base.source import Source
     from archdsl.files import replace_text
-    from archdsl.frontend.formatter import format_file
-    from archdsl.frontend.parser import parse
+    from archdsl.frontend.formatter import formatted
     from archdsl.frontend.resolve import read
 
     parts = Gathering()
@@ -176,7 +175,7 @@ def fmt(files: Sequence[str], only_check: bool, show_diff: bool) -> None:
     for name in files:
         with parts:
             source = Source("<stdin>", _standard_input()) if name == "-" else read(Path(name), name)
-            found.append((name, source.text, format_file(parse(source))))
+            found.append((name, source.text, formatted(source)))
     parts.settle()
     changed = [(name, old, new) for name, old, new in found if new != old]
     for name, old, new in changed if show_diff else ():

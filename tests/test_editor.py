@@ -27,7 +27,7 @@ from archdsl.editor.document import Document, mended, opened, path_of
 from archdsl.editor.hints import hints
 from archdsl.editor.hover import hover
 from archdsl.editor.positions import Encoding, Position, offset_of, position_of
-from archdsl.editor.server import Server, formatted
+from archdsl.editor.server import Server, reformatted
 from archdsl.frontend.parser import grammar_text
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -358,8 +358,8 @@ def test_what_cannot_be_read_is_blanked_and_all_else_stays(folder: Path) -> None
 
 
 def test_formatting() -> None:
-    assert formatted(Source("spec.arch", "WRN( 16,2 )on digits")) == "WRN(16, 2) on digits\n"
-    assert formatted(Source("spec.arch", "WRN( 16,2 on digits")) is None
+    assert reformatted(Source("spec.arch", "WRN( 16,2 )on digits")) == "WRN(16, 2) on digits\n"
+    assert reformatted(Source("spec.arch", "WRN( 16,2 on digits")) is None
 
 
 def test_no_text_is_too_strange(folder: Path) -> None:
@@ -378,7 +378,7 @@ def test_no_text_is_too_strange(folder: Path) -> None:
         for problem in problems(document):
             assert 0 <= problem.start <= problem.end <= size
         assert all(0 <= h.offset <= size for h in hints(document))
-        formatted(document.source)
+        reformatted(document.source)
         for offset in (0, size, chance.randint(0, size), chance.randint(0, size)):
             found = hover(document, offset)
             assert found is None or found.start <= offset <= found.end

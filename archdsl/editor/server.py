@@ -26,8 +26,7 @@ from archdsl.editor.document import Document, opened, path_of
 from archdsl.editor.hints import Hint, hints
 from archdsl.editor.hover import hover
 from archdsl.editor.positions import Encoding, Position, offset_of, position_of
-from archdsl.frontend.formatter import format_file
-from archdsl.frontend.parser import parse
+from archdsl.frontend.formatter import formatted
 
 _Placed: TypeAlias = types.HoverParams | types.CompletionParams | types.DefinitionParams
 
@@ -216,16 +215,16 @@ class Server:
 
     async def _format(self, params: types.DocumentFormattingParams) -> list[types.TextEdit]:
         source = self._document(params.text_document.uri).source
-        text = await self._work(partial(formatted, source))
+        text = await self._work(partial(reformatted, source))
         if text is None or text == source.text:
             return []
         return [types.TextEdit(self._range(source, 0, len(source.text)), text)]
 
 
-def formatted(source: Source) -> str | None:
+def reformatted(source: Source) -> str | None:
     """The canonical text of a source, or None where it is wrong."""
     try:
-        return format_file(parse(source))
+        return formatted(source)
     except ArchError:
         return None
 

@@ -6,18 +6,18 @@ from archdsl.base.source import Span
 from archdsl.frontend.syntax import File
 
 
-def dump(file: File) -> str:
-    """The tree with a node on each line and its span."""
+def dump(file: File, spans: bool = True) -> str:
+    """The tree with a node on each line and its span; without spans two layouts of a spec have one dump."""
     lines: list[str] = []
     for item in file.items:
-        _node("", item, 0, lines)
+        _node("", item, 0, lines, spans)
     return "\n".join(lines) + "\n"
 
 
-def _node(label: str, node: object, depth: int, lines: list[str]) -> None:
+def _node(label: str, node: object, depth: int, lines: list[str], spans: bool) -> None:
     pad = "  " * depth
     span = getattr(node, "span", None)
-    where = f"  @{span.start}..{span.end}" if isinstance(span, Span) else ""
+    where = f"  @{span.start}..{span.end}" if spans and isinstance(span, Span) else ""
     values = [(name, getattr(node, name)) for name in getattr(node, "_fields", ())]
     plain = [
         f"{n}={v!r}"
@@ -30,10 +30,10 @@ def _node(label: str, node: object, depth: int, lines: list[str]) -> None:
         if isinstance(value, Span):
             continue
         if _is_node(value):
-            _node(f"{name}: ", value, depth + 1, lines)
+            _node(f"{name}: ", value, depth + 1, lines, spans)
         elif isinstance(value, tuple):
             for i, item in enumerate(v for v in value if _is_node(v)):
-                _node(f"{name}[{i}]: ", item, depth + 1, lines)
+                _node(f"{name}[{i}]: ", item, depth + 1, lines, spans)
 
 
 def _is_node(value: object) -> bool:

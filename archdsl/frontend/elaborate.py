@@ -67,7 +67,7 @@ class Elaborator(Flows):
     def root(self, module: Module, template: Template, shape: Shape, classes: int | None, span: Span) -> Root:
         """The root block of a network: a family's body, or, for a block, the block itself."""
         if not isinstance(template.callee, Net):
-            if isinstance(template.callee, Block) and not missing(template):
+            if isinstance(template.callee, Block) and not template.callee.sequence and not missing(template):
                 home = self._home(template, module)
                 return Root(self.block(template, home, shape, span, 0), (), template.callee.doc)
             statement = syntax.Result(span, syntax.Name(span, template.name))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archdsl.base.source import Span
+from archdsl.base.source import Source, Span
 from archdsl.core.types import scalar_text
 from archdsl.frontend import syntax
+from archdsl.frontend.dump import dump
+from archdsl.frontend.parser import parse
 
 WIDTH = 100
 
@@ -17,6 +19,26 @@ _IF, _CHAIN, _OR, _NOT, _MUL, _NEGATIVE, _POSTFIX, _ATOM = 0, 1, 2, 4, 7, 8, 9, 
 def format_file(file: syntax.File) -> str:
     """The canonical text of a file. Formatting it again changes nothing."""
     return _Formatter(file.source.text, file.comments).file(file)
+
+
+def formatted(source: Source) -> str:
+    """The canonical text of a source. Raises ArchError if it is wrong.
+
+    What is written is read again: it says the same, and formatting it changes nothing.
+    """
+    tree = parse(source)
+    text, before = format_file(tree), source.text
+    for _ in range(_ROUNDS):
+        if text == before:
+            return text
+        again = parse(Source(source.name, text))
+        assert dump(again, spans=False) == dump(tree, spans=False), "the formatter changed what the spec says"
+        text, before = format_file(again), text
+    raise AssertionError("formatting has no end")
+
+
+_ROUNDS = 5
+"""A comment that is moved out of an expression may leave room for it in one line, and so on outwards."""
 
 
 def format_expression(expr: syntax.Expr) -> str:
@@ -81,7 +103,7 @@ def _bare(expr: syntax.Expr) -> str:
         case syntax.Call():
             return f"{_flat(expr.callee, _POSTFIX)}({', '.join(_argument(a) for a in expr.args)})"
         case syntax.Multiply():
-            return f"{_flat(expr.callee, _POSTFIX)}x[{', '.join(_argument(a) for a in expr.args)}]"
+            return f"{_times(expr)}{', '.join(_argument(a) for a in expr.args)}]"
         case syntax.Unary():
             return (
                 f"not {_flat(expr.operand, _NOT)}" if expr.operator == "not" else f"-{_flat(expr.operand, _NEGATIVE)}"
@@ -101,6 +123,12 @@ def _bare(expr: syntax.Expr) -> str:
             return f"{_loop_head(expr)} {_flat_body(expr.body.body)}"
         case syntax.Join():
             return f"{_join_head(expr)} {{ {', '.join(_flat(b, _IF) for b in expr.branches)} }}"
+
+
+def _times(expr: syntax.Multiply) -> str:
+    """What is multiplied, up to the bracket; a space parts the sign from a name or number."""
+    callee = _flat(expr.callee, _POSTFIX)
+    return f"{callee} x[" if callee[-1].isalnum() or callee[-1] == "_" else f"{callee}x["
 
 
 def _binary(expr: syntax.Binary) -> str:
@@ -383,6 +411,11 @@ class _Formatter:
                 return _join([prefix.rstrip()], layout(expr, _column(prefix, indent)))
             case syntax.Call() | syntax.Multiply() if expr.args:
                 return self._call(expr, prefix, _column(prefix, indent))
+            case syntax.Binary(operator="in"):
+                # A line that begins with `in` would be a flow of its own.
+                lines = self._expr(expr.left, indent + 2, f"{prefix}(", 6)
+                lines += self._expr(expr.right, indent + 2, f"{pad}in ", 6)
+                return [*lines[:-1], f"{lines[-1]})"]
             case syntax.Binary():
                 level = _level(expr)
                 lines = self._expr(expr.left, indent, prefix, level + 1 if level == 5 else level)
@@ -434,15 +467,16 @@ class _Formatter:
         return [*lines, f"{' ' * indent}]"]
 
     def _call(self, expr: syntax.Call | syntax.Multiply, prefix: str, indent: int) -> list[str]:
-        opening, closing = ("(", ")") if isinstance(expr, syntax.Call) else ("x[", "]")
         pad = " " * (indent + 2)
-        lines = [f"{prefix}{_flat(expr.callee, _POSTFIX)}{opening}"]
+        is_call = isinstance(expr, syntax.Call)
+        opening = f"{_flat(expr.callee, _POSTFIX)}(" if isinstance(expr, syntax.Call) else _times(expr)
+        lines = [f"{prefix}{opening}"]
         for arg in expr.args:
             name = "*" if arg.spread else f"{arg.name}=" if arg.name else ""
             inner = self._expr(arg.value, indent + 2, f"{pad}{name}", _POSTFIX if arg.spread else _IF)
             inner[-1] += ","
             lines += inner
-        return [*lines, f"{' ' * indent}{closing}"]
+        return [*lines, f"{' ' * indent}{')' if is_call else ']'}"]
 
 
 def _param(param: syntax.Param) -> str:

@@ -225,7 +225,10 @@ class _Builder(Transformer[Token, Any]):
 
     def _doc(self, span: Span) -> str:
         """The `##` lines that end on the line above a definition."""
-        line = self.source.position(span.start)[0] - 1
+        first, column = self.source.position(span.start)
+        if self.source.line(first)[: column - 1].strip():
+            return ""  # it stands behind something, which the comment is above
+        line = first - 1
         lines: list[str] = []
         while line in self.docs:
             lines.insert(0, self.docs.pop(line).text[2:].strip())

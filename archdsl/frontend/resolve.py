@@ -290,8 +290,10 @@ class _Checker:
                 case syntax.Require():
                     self._expression(statement.condition, scope)
                     for name in names_in_message(statement.message.value):
-                        if name.isidentifier():
-                            self._name(syntax.Name(statement.message.span, name), scope)
+                        if name in scope:
+                            scope[name][0] = True
+                        elif name.isidentifier():
+                            self.found.append(unknown_name(syntax.Name(statement.message.span, name), [*scope]))
                         else:
                             shown = f"`{{{name}}}`"
                             self.found.append(diagnose("bad-message", statement.message.span, found=shown))
