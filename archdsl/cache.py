@@ -35,7 +35,8 @@ class Kept:
     def __init__(self, kind: str, *texts: str) -> None:
         key = "\0".join((kind, __version__, _code_stamp(), sys.version, *texts))
         folder = cache_folder()
-        self._path = folder / hashlib.sha256(key.encode()).hexdigest()[:24] if folder else None
+        digest = hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
+        self._path = folder / digest[:24] if folder else None
 
     def read(self) -> object:
         """The object, or None."""

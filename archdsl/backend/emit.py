@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -100,7 +100,7 @@ def emit_train(network: Network) -> str:
 
 def model_view(network: Network, module: Module) -> ModelView:
     definitions = tuple(tuple(_definition(d)) for d in module.definitions)
-    lines = [line for d in definitions for line in d]
+    lines = [line for d in module.definitions for line in _definition(replace(d, doc=()))]
     convolutions, linear = (any(word in line for line in lines) for word in ("nn.Conv2d(", "nn.Linear("))
     support = tuple(_support(name, network) for name in module.support)
     return ModelView(
@@ -192,7 +192,8 @@ def wrapped(lines: tuple[str, ...], width: int) -> list[str]:
 
 def safe(text: str) -> str:
     """Text from a spec as part of a docstring."""
-    return text.replace("\\", "\\\\").replace('"""', "'''")
+    text = text.replace("\\", "\\\\").replace('"""', "'''")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def _definition(definition: Class | Function) -> list[str]:
@@ -213,6 +214,8 @@ def _doc(lines: tuple[str, ...], indent: int) -> list[str]:
     if not lines:
         return []
     text = wrapped(lines, WIDTH - indent)
+    if not text:
+        return []
     if text[0].startswith('"') or text[-1].endswith('"'):
         text = [line.replace('"', "'") for line in text]
     if len(text) == 1 and len(text[0]) + indent + 6 > WIDTH:

@@ -21,6 +21,7 @@ from archdsl.backend.merge import (
     UnrolledPart,
 )
 from archdsl.core.ir import Label, Ref
+from archdsl.core.names import is_taken
 from archdsl.core.types import Shape
 
 
@@ -206,7 +207,7 @@ class Flattener:
             return f"for {index} in range({n}):", reached
         if not stems:
             return f"for _ in range({n}):", {}
-        names = {stem: singular(stem) for stem in stems}
+        names = {stem: f"{singular(stem)}{'_' if is_taken(singular(stem)) else ''}" for stem in stems}
         self.loop_names |= set(names.values())
         lists = [self._slice(stem, part) for stem in stems]
         if len(stems) == 1:

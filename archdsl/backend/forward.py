@@ -15,7 +15,7 @@ from archdsl.backend.flatten import Choice, Flat, Flattener, Module, Node, Opera
 from archdsl.backend.merge import LayerPart, RegionPart
 from archdsl.backend.pymodel import WIDTH, Call, Expr, statement, text
 from archdsl.backend.spelling import FRESH, OVERWRITES, SPELLINGS
-from archdsl.core.names import is_taken
+from archdsl.core.names import is_taken, label_problem
 from archdsl.core.types import Shape
 
 _ALONE = frozenset({"MaxPool", "AvgPool", "GlobalAvgPool", "Flatten", "concat", "block", "loop", "choice"})
@@ -163,7 +163,8 @@ class Forward:
 
     def attribute(self, parameter: str) -> str:
         """The attribute that keeps a parameter, which may be named as a module is."""
-        return f"{parameter}_" if parameter in self.constructor.signature.labels else parameter
+        taken = parameter in self.constructor.signature.labels or label_problem(parameter)
+        return f"{parameter}_" if taken else parameter
 
     def _kept(self, expression: str) -> str:
         def attribute(match: re.Match[str]) -> str:

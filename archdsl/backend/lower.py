@@ -17,7 +17,7 @@ from archdsl.backend.signature import Signature, bias_starts
 from archdsl.backend.spelling import SPELLINGS
 from archdsl.backend.validate import Unfaithful
 from archdsl.core.ir import Block, Layer, Network, Origin, Placement, applications, blocks_of
-from archdsl.core.names import is_taken
+from archdsl.core.names import is_taken, spelled
 from archdsl.core.placement import functions_of
 
 
@@ -192,7 +192,7 @@ class _Lowering:
         return [line for d in self.definitions for line in (d.init if isinstance(d, Class) else d.body)]
 
     def _name(self, block: Block) -> str:
-        return self._unused(block.name if block.style == "sequence" else _class_name(block.name))
+        return self._unused(spelled(block.name, "block") if block.style == "sequence" else _class_name(block.name))
 
     def _unused(self, base: str) -> str:
         """A name that nothing else has."""
@@ -236,7 +236,7 @@ def _class_name(name: str) -> str:
     >>> _class_name("stage"), _class_name("wide_unit"), _class_name("BasicBlock")
     ('Stage', 'WideUnit', 'BasicBlock')
     """
-    return "".join(part[:1].upper() + part[1:] for part in name.split("_")) or "Block"
+    return spelled("".join(part[:1].upper() + part[1:] for part in name.split("_")), "Block")
 
 
 def _by_origin(blocks: Sequence[Block]) -> list[list[Block]]:

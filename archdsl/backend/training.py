@@ -175,4 +175,4 @@ def python_string(text: str) -> str:
     """A text as a Python literal in double quotes."""
     import json
 
-    return json.dumps(text)
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in json.dumps(text, ensure_ascii=False))

@@ -37,7 +37,7 @@ def _excerpt(labels: list[Label], paint: Paint, mark: str = "^") -> list[str]:
         if row > last + 1:
             out.append("...")
         last = row
-        whole = source.line(row)
+        whole = _shown(source.line(row))
         text, cut = _window(whole, by_line[row][0][0] - 1)
         out.append(f"{row:>{width}} | {text}".rstrip())
         for start, end, sign, note in sorted(by_line[row], reverse=True):
@@ -49,6 +49,11 @@ def _excerpt(labels: list[Label], paint: Paint, mark: str = "^") -> list[str]:
             marks = paint(sign * (last - first), "error" if sign == mark else "place")
             out.append(f"{' ' * width} | {pad}{marks} {note}".rstrip())
     return out
+
+
+def _shown(text: str) -> str:
+    """Text of a spec for a terminal, which some characters would command: each of them is one sign."""
+    return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text)
 
 
 def _window(line: str, start: int) -> tuple[str, int]:
@@ -66,7 +71,7 @@ def _same_source(labels: tuple[Label, ...], source: Source) -> list[Label]:
 
 def render(diagnostic: Diagnostic, paint: Paint = plain) -> str:
     """A diagnostic as the text a terminal shows, without a final newline."""
-    out = [f"{paint(f'error[{diagnostic.code}]', 'error')}: {diagnostic.message}"]
+    out = [f"{paint(f'error[{diagnostic.code}]', 'error')}: {_shown(diagnostic.message)}"]
     shown: list[Label] = []
     if diagnostic.primary:
         shown = [diagnostic.primary, *_same_source(diagnostic.secondary, diagnostic.primary.span.source)]
@@ -79,7 +84,7 @@ def render(diagnostic: Diagnostic, paint: Paint = plain) -> str:
         if note.label:
             out += _excerpt([note.label], paint, "-")
     if diagnostic.help:
-        out.append(f"{paint('help', 'help')}: {diagnostic.help}")
+        out.append(f"{paint('help', 'help')}: {_shown(diagnostic.help)}")
     return "\n".join(out)
 
 

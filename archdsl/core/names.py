@@ -67,6 +67,7 @@ MODULE_ATTRIBUTES = frozenset(
 
 _TAKEN = frozenset(
     {"self", "torch", "nn", "F", "Tensor", "x", "i", "j", "build_model", "init_weights", "model", "main"}
+    | {"dist", "Sequence", "Iterator", "Any", "DeviceMesh", "draw_column", "DropPath"}
 )
 
 
@@ -84,3 +85,13 @@ def label_problem(name: str) -> str | None:
 def is_taken(name: str) -> bool:
     """Whether a variable, function or class of a generated file cannot have a name."""
     return name in _TAKEN or keyword.iskeyword(name) or keyword.issoftkeyword(name) or hasattr(builtins, name)
+
+
+def spelled(name: str, fallback: str) -> str:
+    """A name of the spec as one of a generated file: without underscores at its ends, to which Python gives a meaning.
+
+    >>> spelled("__init__", "block"), spelled("_1", "block")
+    ('init', 'block1')
+    """
+    name = name.strip("_")
+    return name if name[:1].isalpha() else f"{fallback}{name}"

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field, replace
-from itertools import count
+from itertools import chain, count, islice
 
 from archdsl.base import limits
 from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.diagnostics import error
 from archdsl.base.source import Span
 from archdsl.core.ir import Apply, Head, Label, Loop, Origin, Ref, Region, Run, Select, Step
-from archdsl.core.names import label_problem
+from archdsl.core.names import label_problem, spelled
 from archdsl.core.types import Scalar, Shape
 from archdsl.frontend.resolve import Module
 from archdsl.frontend.values import Tensor, Value
@@ -114,7 +114,7 @@ class Frame:
 
     def _claim(self, name: str, span: Span) -> None:
         stem, digits = re.fullmatch(r"(.*?)(\d*)", name).groups()  # type: ignore[union-attr]
-        taken = any(start <= int(digits) < stop for start, stop in self.ranges.get(stem, ())) if digits else False
+        taken = digits == str(int(digits or -1)) and any(a <= int(digits) < b for a, b in self.ranges.get(stem, ()))
         if name in self.labels or taken:
             first = self.labels.get(name)
             also = (Mark(first, "first here"),) if first and first != span else ()
@@ -168,7 +168,7 @@ def snake(name: str) -> str:
     >>> snake("BasicBlock"), snake("B"), snake("SEUnit")
     ('basic_block', 'b', 'se_unit')
     """
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", spelled(name, "block")).lower()
 
 
 def name_unlabelled(region: Region, taken: set[str]) -> Region:
@@ -184,13 +184,10 @@ def name_unlabelled(region: Region, taken: set[str]) -> Region:
     taken = set(taken)
     names: dict[str, list[str]] = {}
     for stem, total in totals.items():
-        options = [stem] if total == 1 and stem not in taken else []
-        numbers = (f"{stem}{i}" for i in count(1))
-        while len(options) < total:
-            candidate = next(numbers)
-            if candidate not in taken:
-                options.append(candidate)
-        names[stem] = options
+        numbered = (f"{stem}{i}" for i in count(1))
+        candidates = chain([stem], numbered) if total == 1 else numbered
+        names[stem] = list(islice((c for c in candidates if c not in taken and not label_problem(c)), total))
+        taken.update(names[stem])
     lists: dict[Origin, str] = {}
 
     def rename(step: Step, in_loop: bool) -> Step:
@@ -198,7 +195,8 @@ def name_unlabelled(region: Region, taken: set[str]) -> Region:
             case Apply(label=Label(style="plain", stem=stem, index=-1)):
                 if in_loop:
                     if step.origin not in lists:
-                        plural = next(p for i in count(1) if (p := f"{stem}s{i if i > 1 else ''}") not in taken)
+                        plurals = (f"{stem}s{i if i > 1 else ''}" for i in count(1))
+                        plural = next(p for p in plurals if p not in taken and not label_problem(p))
                         lists[step.origin] = plural
                         taken.add(plural)
                     return replace(step, label=Label("item", lists[step.origin]))

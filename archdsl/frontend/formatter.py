@@ -250,7 +250,10 @@ class _Formatter:
             if previous is not None and not together:
                 out.append("")
             lines[-1] += self._trailing(item.span.end)
-            out += [*lead, *hoisted, *lines]
+            documentation = len(lead)
+            while documentation and lead[documentation - 1].startswith("##"):
+                documentation -= 1
+            out += [*lead[:documentation], *hoisted, *lead[documentation:], *lines]
             previous = item
         rest = self._before(len(self.text) + 1)
         while rest and not rest[-1]:

@@ -17,6 +17,7 @@ from archdsl.base.suggest import did_you_mean
 from archdsl.core.data import DataSet
 from archdsl.core.ir import Network, Placement, Recipe
 from archdsl.core.measure import Measure, measure
+from archdsl.core.names import spelled
 from archdsl.core.recipe import SETTINGS, combine
 from archdsl.core.types import Scalar
 from archdsl.frontend import syntax
@@ -196,7 +197,7 @@ def _placement(clauses: Sequence[syntax.Place]) -> Placement | None:
 
 
 def _class_name(name: str) -> str:
-    return "".join(part[:1].upper() + part[1:] for part in name.split("_")) or "Network"
+    return spelled("".join(part[:1].upper() + part[1:] for part in name.split("_")), "Network")
 
 
 def _only_clauses(statements: tuple[syntax.Statement, ...]) -> None:

@@ -18,6 +18,10 @@ def parse(source: Source) -> syntax.File:
     """The syntax tree of a file. Raises ArchError with the place and, for common mistakes, the cure."""
     if len(source.text) > limits.SOURCE:
         raise error("too-large", None, problem=f"{source.name} has more than {limits.SOURCE:,} characters")
+    try:
+        source.text.encode()
+    except UnicodeEncodeError:
+        raise error("not-text", None, name=source.name) from None
     kept = Kept("tree", source.name, str(source.library), source.text, grammar_text())
     tree = kept.read()
     if not isinstance(tree, syntax.File):

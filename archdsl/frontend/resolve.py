@@ -155,6 +155,8 @@ def read(path: Path, name: str, library: bool = False) -> Source:
         raise error("not-text", None, name=name) from None
     except OSError as problem:
         raise error("no-file", None, name=name, reason=(problem.strerror or "unreadable").lower()) from None
+    except ValueError:
+        raise error("no-file", None, name=name, reason="this is no name of a file") from None
 
 
 def _shown(path: Path) -> str:

@@ -47,7 +47,8 @@ def each_of(
     for row in rows:
         given = partial(_given, row)
         value, on = substituted(item.value, given), substituted(item.on, given)
-        suffix = "_".join(re.sub(r"\W+", "_", format_expression(v)).strip("_") for v in row.values())
+        values = (re.sub(r"\W+", "_", format_expression(v), flags=re.ASCII).strip("_") for v in row.values())
+        suffix = "_".join(values)
         name = f"{item.name}_{suffix}" if item.name else slug(f"{format_expression(value)}{format_on(on)}")
         yield item._replace(name=name, value=value, on=on, sweeps=())
 
