@@ -232,7 +232,7 @@ def identify(figure: str, as_json: bool) -> None:
 @click.command()
 @specs_argument
 @click.option("--decay", default="0.5", metavar="X", help="What a gradient is multiplied by in a block [0.5].")
-@click.option("-o", "--output", type=click.Path(path_type=Path), help="Picture: .svg, .png or .pdf.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Picture: a file that ends in .svg.")
 @click.option("--json", "as_json", is_flag=True, help="An array of objects, for scripts.")
 @table_form
 @failing
@@ -243,9 +243,10 @@ def ensemble(specs: Sequence[str], decay: str, output: Path | None, as_json: boo
     """
     from archdsl.driver import load
     from archdsl.frontend.parser import figure
-    from archdsl.plot import PlotError
     from archdsl.reports.ensemble import draw, ensemble_rows, ensemble_table, ensembles
 
+    if output:
+        _svg_only(output)
     factor = figure(decay)
     if factor is None or not 0 < factor[0] <= 1:
         raise click.UsageError("--decay is a number above 0 and at most 1")
@@ -261,11 +262,7 @@ def ensemble(specs: Sequence[str], decay: str, output: Path | None, as_json: boo
         if form is None:
             click.echo(f"(a gradient is multiplied by {decay} in every block that it passes; 90% of it is effective)")
     if output is not None:
-        try:
-            draw(found, output)
-        except PlotError as problem:
-            click.echo(f"archdsl: {problem}", err=True)
-            sys.exit(WRONG)
+        draw(found, output)
 
 
 @click.command()
@@ -285,8 +282,8 @@ def draw(spec: str, output: Path | None, form: str, place: str | None) -> None:
     from archdsl.driver import load
     from archdsl.files import replace_text
 
-    if output and form == "svg" and output.suffix != ".svg":
-        raise click.UsageError(f"a picture is written as .svg, and {output} is not")
+    if output and form == "svg":
+        _svg_only(output)
     found = load(spec, place)
     if len(found) != 1:
         raise click.UsageError(f"{spec} has several networks; a picture shows one")
@@ -295,6 +292,11 @@ def draw(spec: str, output: Path | None, form: str, place: str | None) -> None:
         click.echo(text, nl=False)
     else:
         replace_text(output, text)
+
+
+def _svg_only(output: Path) -> None:
+    if output.suffix != ".svg":
+        raise click.UsageError(f"a picture is written as .svg, and {output} is not")
 
 
 COMMANDS = (params, compare, diff, match, identify, ensemble, draw)

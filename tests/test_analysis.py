@@ -8,6 +8,7 @@ import json
 import logging
 import math
 import sys
+import xml.etree.ElementTree as ET
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from fractions import Fraction
@@ -519,9 +520,11 @@ def test_wider_is_shorter_than_deeper() -> None:
 
 
 def test_ensemble_command(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     picture = tmp_path / "paths.svg"
     shown = succeed(*ARCHDSL, "ensemble", "PreResNet(110)", "MultiResNet(14, k=10)", "-o", picture)
     assert "2^54" in shown and "2^60" in shown and picture.read_text(encoding="utf-8").count("<svg") == 1
+    curves = [p for p in ET.fromstring(picture.read_text(encoding="utf-8")).iter() if p.get("stroke")]
+    assert len(curves) == 2 * 2 + 2  # two panels of two curves, and the names of both
+    assert run(*ARCHDSL, "ensemble", "PreResNet(20)", "-o", tmp_path / "paths.png").returncode == 2
     assert run(*ARCHDSL, "ensemble", "VGG(11)").returncode == 1
     assert run(*ARCHDSL, "ensemble", "PreResNet(20)", "--decay=2").returncode == 2

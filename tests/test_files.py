@@ -157,7 +157,7 @@ def test_killed_at_random_points(output: Path, tmp_path: Path) -> None:
     succeed(*ARCHDSL, "compile", "WRN(16, 1)", "-o", tmp_path / "timed")
     whole = time.monotonic() - began
     numbers = random.Random(0)
-    for _ in range(12):
+    for _ in range(8):
         process = subprocess.Popen(
             [*ARCHDSL, "compile", "WRN(16, 1)", "-o", output], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

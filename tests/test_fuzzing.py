@@ -26,17 +26,17 @@ def measure(network):
         {fault}
     return sound(network)
 networks.measure = measure
-fuzzing.HANG, fuzzing.SILENCE, fuzzing.MINIMISING = 0.6, 1.0, 0.5
+fuzzing.HANG, fuzzing.SILENCE, fuzzing.MINIMISING = {hang}, 2 * {hang}, 0.5
 sys.argv = ["fuzzing.py", "--inputs", "20", "--kind", "bytes", "--save", {folder!r}]
 fuzzing.main()
 """
 
 
 def test_nothing_is_found() -> None:
-    done = run(sys.executable, FUZZER, "--inputs", "900", "--seed", "1")
+    done = run(sys.executable, FUZZER, "--inputs", "600", "--seed", "1")
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     parsed, compiled = (int(n) for n in re.search(r"grammar .*?(\d+) parsed .*?(\d+) compiled", done.stdout).groups())  # type: ignore[union-attr]
-    assert parsed > 100 and compiled >= 10, done.stdout
+    assert parsed > 60 and compiled >= 6, done.stdout
 
 
 @pytest.mark.parametrize(
@@ -45,14 +45,18 @@ def test_nothing_is_found() -> None:
         ("raise KeyError(network.name)", "KeyError"),
         ("[0] * 2**40", "MemoryError"),
         ('b"x" * (320 << 20)', "more than 300 MB"),
-        ("while True: pass", "no end in 0.6 s"),
-        ("sum(range(10**12))", "no end in 1 s"),
+        ("while True: pass", "no end in 3 s"),
+        ("sum(range(10**12))", "no end in 6 s"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "the process died: SIGSEGV"),
     ],
 )
 def test_what_is_wrong_is_found(fault: str, named: str, tmp_path: Path) -> None:
     """An exception, a lack of memory, a computation without end and the death of the process are findings."""
-    done = run(sys.executable, "-c", PLANT.format(tests=str(TESTS), fault=fault, folder=str(tmp_path)))
+    done = run(
+        sys.executable,
+        "-c",
+        PLANT.format(tests=str(TESTS), fault=fault, hang=3 if "no end" in named else 60, folder=str(tmp_path)),
+    )
     assert done.returncode == 1, f"{done.stdout}\n{done.stderr}"
     assert named in done.stdout
     folder = min(tmp_path.iterdir())

@@ -12,7 +12,8 @@ from archdsl.base.suggest import spoken
 from archdsl.core.ensemble import Ensemble, ensemble
 from archdsl.core.ir import Network
 from archdsl.core.measure import measure
-from archdsl.plot import PlotError
+from archdsl.drawing.chart import Panel, chart
+from archdsl.files import replace_text
 from archdsl.reports.tables import table
 
 
@@ -61,28 +62,16 @@ def ensemble_table(found: Sequence[tuple[Network, Ensemble]], form: str) -> str:
 
 
 def draw(found: Sequence[tuple[Network, Ensemble]], output: Path) -> None:
-    """Draw the share of paths and of gradient by length, as figure 6 of arXiv:1605.06431 does. Raises PlotError."""
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise PlotError("drawing needs matplotlib: pip install 'archdsl[plot]'") from None
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    for network, one in found:
-        lengths = range(len(one.paths))
-        paths = [n / one.multiplicity for n in one.paths]
-        (line,) = left.plot(lengths, paths, label=network.spec, linewidth=1.2)
-        right.plot(lengths, one.gradient, color=line.get_color(), linewidth=1.2)
-        low, high = one.effective
-        right.axvspan(low, high, color=line.get_color(), alpha=0.08, linewidth=0)
-    decay = float(found[0][1].decay)
-    left.set(xlabel="length of path (blocks)", ylabel="share of paths")
-    right.set(xlabel="length of path (blocks)", ylabel=f"share of gradient (x{decay:g} a block)")
-    for axes in (left, right):
-        axes.grid(alpha=0.3)
-        axes.set_ylim(bottom=0)
-    left.legend(fontsize="small")
-    try:
-        figure.savefig(output, metadata={"Date": None} if output.suffix == ".svg" else None)
-    except (OSError, ValueError) as problem:
-        raise PlotError(f"cannot write {output}: {problem}") from None
+    """Draw the share of paths and of gradient by length, as figure 6 of arXiv:1605.06431 does. Raises Refused."""
+    paths = tuple(tuple(n / one.multiplicity for n in one.paths) for _, one in found)
+    decay = f"share of gradient (x{float(found[0][1].decay):g} a block; the effective paths are shaded)"
+    panels = (
+        Panel("length of path (blocks)", "share of paths", paths),
+        Panel(
+            "length of path (blocks)",
+            decay,
+            tuple(one.gradient for _, one in found),
+            tuple(one.effective for _, one in found),
+        ),
+    )
+    replace_text(output, chart(panels, [network.spec for network, _ in found]))
