@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import doctest
+import importlib
 import os
 import re
 import subprocess
@@ -49,6 +51,18 @@ def test_imports_go_one_way(layer: str) -> None:
             parts = name.split(".")
             if parts[0] == "archdsl" and len(parts) > 1:
                 assert parts[1] in LAYERS[layer] | {layer}, f"{path.name} imports {name}"
+
+
+def test_examples_in_docstrings() -> None:
+    """Every `>>>` of the package."""
+    found = 0
+    for path in sorted(PACKAGE.rglob("*.py")):
+        if ">>> " in path.read_text(encoding="utf-8"):
+            name = ".".join(("archdsl", *path.relative_to(PACKAGE).with_suffix("").parts))
+            result = doctest.testmod(importlib.import_module(name))
+            assert result.failed == 0 and result.attempted, name
+            found += result.attempted
+    assert found > 30
 
 
 def test_the_compiler_names_no_architecture() -> None:

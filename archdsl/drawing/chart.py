@@ -95,6 +95,6 @@ def _ticks(most: float) -> list[float]:
     """
     rough = most / 5
     power = 10.0 ** floor(log10(rough))
-    step = next(power * n for n in (1, 2, 5, 10) if power * n >= rough * 0.99)
+    step = next(power * n for n in (1, 2, 5, 10) if power * n >= rough * 0.9)
     step = ceil(step) if most >= 5 else step
     return [round(i * step, 12) for i in range(floor(most / step) + 1)]
