@@ -146,7 +146,7 @@ def test_length_follows_distinct_blocks() -> None:
 
 
 def test_length_of_a_very_deep_network() -> None:
-    short, long = (network_of(f"PreResNet({n})").model() for n in (20, 60002))
+    short, long = (network_of(f"PreResNet({n})").model() for n in (20, 6002))
     assert len(code_lines(long)) <= len(code_lines(short))
     assert len(long.splitlines()) <= len(short.splitlines())
 

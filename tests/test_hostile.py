@@ -136,7 +136,7 @@ def test_model_of_a_count_without_limits(name: str, tmp_path: Path) -> None:
     if BOMBS[name][0].count("#") > 1000:
         assert (tmp_path / "out" / "model.py").exists()
     else:
-        assert "layers and operations, and at most 250,000 are" in said and not (tmp_path / "out").exists()
+        assert "layers and operations, and at most 50,000 are" in said and not (tmp_path / "out").exists()
 
 
 def test_other_commands_of_what_is_large(tmp_path: Path) -> None:

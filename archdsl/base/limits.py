@@ -47,7 +47,7 @@ CANDIDATES = 5_000
 NETWORKS = 10_000
 """Networks that lists make of one."""
 
-OPERATIONS = 250_000
+OPERATIONS = 50_000
 """Layers and operations of a generated model. A count has no such limit."""
 
 ELEMENTS = 2**48

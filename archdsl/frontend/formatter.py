@@ -216,11 +216,17 @@ class _Formatter:
         while self.next < len(self.comments) and self.comments[self.next].span.start < offset:
             comment = self.comments[self.next]
             self.next += 1
-            out.append(_spaced(comment.text))
+            out.append(_spaced(self._alone(comment)))
             following = self.comments[self.next].span.start if self.next < len(self.comments) else offset
             if self._blank_between(comment.span.end, min(following, offset)):
                 out.append("")
         return out
+
+    def _alone(self, comment: syntax.Comment) -> str:
+        """The text of a comment on a line of its own; `##` behind something documents nothing, and may not begin to."""
+        text = comment.text
+        line = self.text[self.text.rfind("\n", 0, comment.span.start) + 1 : comment.span.start]
+        return f"#{text.lstrip('#')}" if line.strip() and text.startswith("##") else text
 
     def _trailing(self, offset: int) -> str:
         """The comment on the line on which something ends."""
@@ -461,7 +467,8 @@ class _Formatter:
         lines = ["["]
         if all(isinstance(item, syntax.Number) for item in expr.items) and not self._has_comment(expr.span):
             written = " ".join(f"{_flat(item, _IF)}," for item in expr.items)
-            return [*lines, *wrap(written, WIDTH, initial_indent=pad, subsequent_indent=pad), f"{' ' * indent}]"]
+            inside = wrap(written, max(WIDTH - len(pad), 40), break_long_words=False)
+            return [*lines, *(f"{pad}{line}" for line in inside), f"{' ' * indent}]"]
         for item in expr.items:
             lines += [f"{pad}{c}".rstrip() for c in self._before(item.span.start)]
             inner = self._expr(item, indent + 2, pad)
