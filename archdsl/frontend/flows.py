@@ -24,7 +24,7 @@ from archdsl.frontend.loops import Loops
 from archdsl.frontend.resolve import Library, Module
 from archdsl.frontend.statements import note_scalar
 from archdsl.frontend.syntax import Block, Net
-from archdsl.frontend.values import Choice, Shared, Template, Tensor, Value, describe
+from archdsl.frontend.values import Choice, Shared, Template, Tensor, Value, describe, is_number
 
 
 class Flows(Loops):
@@ -191,6 +191,10 @@ class Flows(Loops):
             found = None
         else:
             found = self._label(label, primitive.label or snake(primitive.name), scope)
+            unnamed = found.style in ("item", "number") or (label is None and scope.loops > 0)
+            if unnamed and is_number(args.get("bias")):
+                listed = "a layer whose bias starts at a value of its own has no place in a list"
+                raise error("bad-label", span, problem=listed, help="put it into a `block`, under a label")
         ref = self._use(tensor, scope, span)
         step = Apply(
             Layer(primitive.name, tuple(args.items())), found, (ref,), (tensor.shape,), output, origin(span), again

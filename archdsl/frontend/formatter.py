@@ -305,7 +305,7 @@ class _Formatter:
         line = f"{start}{parens}{end}"
         if len(line) <= WIDTH - 2 or not params:
             return [line]
-        if len(f"{start}{parens}") <= WIDTH:
+        if end and len(f"{start}{parens}") <= WIDTH:
             return [f"{start}{parens}", f"    {end.strip()}"]
         lines = [f"{start}(", *(f"    {w}," for w in written), ")"]
         return [*lines[:-1], f"){end}"]
