@@ -9,8 +9,8 @@ from archdsl.base.source import Source
 from archdsl.core.ir import Network
 from archdsl.frontend import syntax
 from archdsl.frontend.elaborate import Elaborator
-from archdsl.frontend.formatter import format_expression, format_on
 from archdsl.frontend.networks import elaborated_item
+from archdsl.frontend.oneline import format_expression, format_on
 from archdsl.frontend.resolve import Library
 from archdsl.frontend.substitute import substituted
 

@@ -24,7 +24,7 @@ from archdsl.frontend import syntax
 from archdsl.frontend.builder import Frame
 from archdsl.frontend.elaborate import Elaborator
 from archdsl.frontend.evaluate import Scope
-from archdsl.frontend.formatter import format_expression, format_on
+from archdsl.frontend.oneline import format_expression, format_on
 from archdsl.frontend.parser import UNITS, figure
 from archdsl.frontend.places import placement_of
 from archdsl.frontend.resolve import Library, Module

@@ -14,7 +14,7 @@ from archdsl.frontend import syntax
 from archdsl.frontend.builder import Frame
 from archdsl.frontend.elaborate import Elaborator
 from archdsl.frontend.evaluate import Scope
-from archdsl.frontend.formatter import format_expression, format_on
+from archdsl.frontend.oneline import format_expression, format_on
 from archdsl.frontend.resolve import Module
 from archdsl.frontend.substitute import substituted
 from archdsl.frontend.values import describe

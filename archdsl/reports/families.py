@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from archdsl.frontend import syntax
-from archdsl.frontend.formatter import format_expression, format_on
+from archdsl.frontend.oneline import format_expression, format_on
 from archdsl.frontend.resolve import Library, expressions_of, library_index
 from archdsl.frontend.statements import mentions
 
