@@ -17,11 +17,8 @@ from archdsl.driver import Examined, examine
 from archdsl.editor.uses import Uses, uses_of
 from archdsl.frontend import syntax
 from archdsl.frontend.grammar import parse_text
-from archdsl.frontend.parser import parse
+from archdsl.frontend.parser import parse, parts
 from archdsl.frontend.resolve import Global, Library, Module, read
-
-_ITEM = re.compile(r"^(?:from|block|flow|net)\b", re.MULTILINE)
-"""The beginning of an item that has a line of its own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,21 +113,9 @@ def mended(source: Source) -> Source:
     try:
         parse(source)
     except ArchError:
-        starts = sorted({0, *(_with_documentation(source.text, m.start()) for m in _ITEM.finditer(source.text))})
-        ends = [*starts[1:], len(source.text)]
-        parts = (source.text[start:end] for start, end in zip(starts, ends, strict=True))
-        return Source(source.name, "".join(p if _is_right(p) else _blank(p) for p in parts), source.library)
+        text = "".join(part if _is_right(part) else _blank(part) for _, part in parts(source))
+        return Source(source.name, text, source.library)
     return source
-
-
-def _with_documentation(text: str, start: int) -> int:
-    """Where the `##` lines above an item begin."""
-    while start:
-        above = text.rfind("\n", 0, start - 1) + 1
-        if not text.startswith("##", above):
-            break
-        start = above
-    return start
 
 
 def _is_right(part: str) -> bool:

@@ -35,21 +35,26 @@ def parse(source: Source) -> syntax.File:
     return tree
 
 
-_ITEM = re.compile(r"^(?:from|block|flow|net)\b", re.MULTILINE)
+_ITEM = re.compile(r"^(?:##[^\n]*\n)*(?:from|block|flow|net)\b", re.MULTILINE)
+
+
+def parts(source: Source) -> list[tuple[int, str]]:
+    """The offset and text of each item that begins a line, with the `##` lines above it, up to the next."""
+    starts = sorted({0, *(m.start() for m in _ITEM.finditer(source.text))})
+    return [(a, source.text[a:b]) for a, b in zip(starts, [*starts[1:], len(source.text)], strict=True)]
 
 
 def _all_mistakes(source: Source) -> tuple[Diagnostic, ...]:
-    """The syntax errors of a file whose items are read one by one, each from the beginning of a line to the next."""
+    """The syntax errors of a file whose items are read one by one."""
     from archdsl.frontend.grammar import parse_text
 
-    starts = sorted({0, *(m.start() for m in _ITEM.finditer(source.text))})
     found: list[Diagnostic] = []
-    for start, end in zip(starts, [*starts[1:], len(source.text)], strict=True):
+    for start, text in parts(source):
         if len(found) < limits.PROBLEMS:
             try:
-                parse_text(Source(source.name, source.text[start:end], source.library))
+                parse_text(Source(source.name, text, source.library))
             except ArchError as problem:
-                found += [moved(d, source, start) for d in problem.diagnostics if d.key != "stray-doc"]
+                found += [moved(d, source, start) for d in problem.diagnostics]
     return tuple(found)
 
 
