@@ -171,7 +171,7 @@ def arranged(problems: Iterable[Diagnostic], source: Source) -> tuple[Diagnostic
     def place(found: Diagnostic) -> tuple[bool, int]:
         if found.primary is None:
             return False, 0
-        return found.primary.span.source is not source, found.primary.span.start
+        return found.primary.span.source.name != source.name, found.primary.span.start
 
     return tuple(sorted(unique.values(), key=place)[: limits.PROBLEMS])
 

@@ -9,15 +9,12 @@ from functools import cached_property
 from pathlib import Path
 
 from archdsl import resources
-from archdsl.base import limits
 from archdsl.base.diagnostics import ArchError
 from archdsl.base.slug import slug
 from archdsl.base.source import Source
 from archdsl.driver import Examined, examine
 from archdsl.editor.uses import Uses, uses_of
 from archdsl.frontend import syntax
-from archdsl.frontend.grammar import parse_text
-from archdsl.frontend.parser import parse, parts
 from archdsl.frontend.resolve import Global, Library, Module, read
 
 
@@ -38,14 +35,14 @@ class Document:
 
     @cached_property
     def uses(self) -> Uses:
-        """What the places of the text are in its networks; nothing as long as it is wrong."""
+        """What the places of the text are in those of its networks that can be worked out."""
         return uses_of((c.network for c in self.examined.compiled), self.source.name)
 
     @cached_property
     def module(self) -> Module:
         """Its definitions and imports, but for the items that cannot be parsed."""
         try:
-            return self._library.examined(mended(self.source), self.folder)
+            return self._library.examined(self.source, self.folder)
         except ArchError:
             return Module(syntax.File(self.source, (), (), ""))
 
@@ -101,30 +98,3 @@ def opened(text: str, path: Path | None, name: str = "untitled") -> Document:
 def path_of(source: Source) -> Path:
     """The file of a source that was read from one."""
     return resources.folder("specs") / source.name if source.library else Path(source.name).resolve()
-
-
-def mended(source: Source) -> Source:
-    """The source with spaces for every item that cannot be parsed, so that all else stays where it is.
-
-    Of one that is too long to be a spec nothing is left.
-    """
-    if len(source.text) > limits.SOURCE:
-        return Source(source.name, "", source.library)
-    try:
-        parse(source)
-    except ArchError:
-        text = "".join(part if _is_right(part) else _blank(part) for _, part in parts(source))
-        return Source(source.name, text, source.library)
-    return source
-
-
-def _is_right(part: str) -> bool:
-    try:
-        parse_text(Source("", part))
-    except ArchError:
-        return False
-    return True
-
-
-def _blank(part: str) -> str:
-    return re.sub(r"[^\n]", " ", part)

@@ -58,6 +58,7 @@ _BEGINNINGS = {"IMPORT": ("STRING",)}
 class Newlines:
     """Drops the new lines that end no statement: inside ( ) and [ ], beside braces, around operators.
 
+    A `;` ends one wherever it stands, and is dropped only where there is none to end.
     Gives words back that are no keywords where they stand.
     """
 
@@ -75,8 +76,11 @@ class Newlines:
                     blanks = _BLANKS.match(self.text, end)
                     looked_to = blanks.end() if blanks else end
                     continues = _CONTINUES.match(self.text, looked_to) is not None
-                inside = brackets and brackets[-1] in "(["
-                if previous is None or previous == "_NL" or previous in _EXPECTS_MORE or inside or continues:
+                if token == ";":
+                    drops = previous == "LBRACE" or self.text[looked_to : looked_to + 1] in ("}", "")
+                else:
+                    drops = previous in _EXPECTS_MORE or continues or bool(brackets and brackets[-1] in "([")
+                if drops or previous is None or previous == "_NL":
                     continue
             elif token.type in _BEGINNERS and previous not in _BEGINNINGS.get(token.type, (None, "_NL", "LBRACE")):
                 token.type = "NAME"

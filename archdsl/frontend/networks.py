@@ -61,7 +61,7 @@ class Elaboration:
 
 
 def elaborate(source: Source, folder: Path | None, name: str) -> Elaboration:
-    """Every network of a source; one that has no name of its own takes `name`. Raises ArchError for wrong syntax."""
+    """Every network of a source; one that has no name of its own takes `name`. Raises ArchError beyond the limits."""
     library = Library()
     module = library.examined(source, folder)
     elaborator = Elaborator(library)
@@ -97,7 +97,7 @@ def _broken(module: Module) -> set[Span]:
     items = module.file.items
     broken = {i.span for i in items if any(i.span.start <= w.start < i.span.end for w in wrong)}
     while True:
-        names = {n for i in items if i.span in broken for n in _defined(i)}
+        names = {n for i in items if i.span in broken for n in _defined(i)} | module.missing
         further = {i.span for i in items if i.span not in broken and names & set(re.findall(r"\w+", i.span.text))}
         if not further:
             return broken

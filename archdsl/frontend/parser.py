@@ -5,17 +5,35 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 from functools import cache
+from typing import NamedTuple
 
 from archdsl import resources
 from archdsl.base import limits
-from archdsl.base.diagnostics import ArchError, Diagnostic, error, moved
+from archdsl.base.diagnostics import FATAL, ArchError, Diagnostic, error, moved
 from archdsl.base.source import Source
 from archdsl.cache import Kept
 from archdsl.frontend import syntax
 
 
+class Reading(NamedTuple):
+    """What of a text can be read, and what is wrong with the rest."""
+
+    file: syntax.File
+    unread: str = ""
+    """The text of the items that cannot be read."""
+    problems: tuple[Diagnostic, ...] = ()
+
+
 def parse(source: Source) -> syntax.File:
-    """The syntax tree of a file. Raises ArchError with the place and, for common mistakes, the cure."""
+    """The syntax tree of a file. Raises ArchError with the places and, for common mistakes, the cures."""
+    reading = readable(source)
+    if reading.problems:
+        raise ArchError(*reading.problems)
+    return reading.file
+
+
+def readable(source: Source) -> Reading:
+    """The items of a file that can be read. Raises ArchError for a text that is beyond the limits."""
     if len(source.text) > limits.SOURCE:
         raise error("too-large", None, problem=f"{source.name} has more than {limits.SOURCE:,} characters")
     try:
@@ -30,32 +48,42 @@ def parse(source: Source) -> syntax.File:
         try:
             tree = parse_text(source)
         except ArchError as problem:
-            raise ArchError(*_all_mistakes(source) or problem.diagnostics) from None
+            return _item_by_item(source, problem)
         kept.write(tree)
-    return tree
+    return Reading(tree)
 
 
 _ITEM = re.compile(r"^(?:##[^\n]*\n)*(?:from|block|flow|net)\b", re.MULTILINE)
 
 
-def parts(source: Source) -> list[tuple[int, str]]:
+def _parts(source: Source) -> list[tuple[int, str]]:
     """The offset and text of each item that begins a line, with the `##` lines above it, up to the next."""
     starts = sorted({0, *(m.start() for m in _ITEM.finditer(source.text))})
     return [(a, source.text[a:b]) for a, b in zip(starts, [*starts[1:], len(source.text)], strict=True)]
 
 
-def _all_mistakes(source: Source) -> tuple[Diagnostic, ...]:
-    """The syntax errors of a file whose items are read one by one."""
+def _item_by_item(source: Source, whole: ArchError) -> Reading:
+    """What can be read of a file that is wrong as a `whole`: spaces stand for the rest, so that all stays in place."""
     from archdsl.frontend.grammar import parse_text
 
     found: list[Diagnostic] = []
-    for start, text in parts(source):
-        if len(found) < limits.PROBLEMS:
-            try:
-                parse_text(Source(source.name, text, source.library))
-            except ArchError as problem:
-                found += [moved(d, source, start) for d in problem.diagnostics]
-    return tuple(found)
+    text = unread = ""
+    for start, part in _parts(source):
+        try:
+            if len(found) < limits.PROBLEMS:
+                parse_text(Source(source.name, part, source.library))
+                text += part
+                continue
+        except ArchError as problem:
+            found += [moved(d, source, start) for d in problem.diagnostics]
+        unread += part
+        text += re.sub(r"[^\n]", " ", part)
+    if any(d.key in FATAL for d in found):
+        raise ArchError(*found)
+    try:
+        return Reading(parse_text(Source(source.name, text, source.library)), unread, tuple(found) or whole.diagnostics)
+    except ArchError:
+        return Reading(syntax.File(source, (), (), ""), source.text, whole.diagnostics)
 
 
 @cache

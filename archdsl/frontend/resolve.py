@@ -17,12 +17,14 @@ from archdsl.core.data import DATA_SETS, DataSet
 from archdsl.core.primitives import OPERATORS, PRIMITIVES, Primitive
 from archdsl.core.recipe import SETTINGS
 from archdsl.frontend import syntax
-from archdsl.frontend.parser import parse
+from archdsl.frontend.parser import readable
 from archdsl.frontend.syntax import Block, Definition, Net
 
 Global = Block | Net | Primitive | DataSet
 
 _DEFINITION = re.compile(r"^(net|block|flow) ([A-Za-z_]\w*)\b(?! *=)", re.MULTILINE)
+_HEAD = re.compile(r"\b(?:net|block|flow|def|class|import)\s+(\w+(?:\s*,\s*\w+)*)")
+"""Names that an item gives a meaning, also one that is not in the language."""
 _SHARED_BLOCKS = "blocks.arch"
 """The library file whose blocks every spec sees; of the other library files a spec sees the nets."""
 
@@ -36,6 +38,13 @@ class Module:
     """Name -> definition and the module in which it was written."""
     problems: list[Diagnostic] = field(default_factory=list)
     """What is wrong with it without evaluation."""
+    unread: str = ""
+    """The text of its items that cannot be read."""
+
+    @property
+    def missing(self) -> set[str]:
+        """The names that it would define if all of it could be read."""
+        return {name for names in _HEAD.findall(self.unread) for name in re.findall(r"\w+", names)}
 
 
 class Library:
@@ -56,8 +65,9 @@ class Library:
         return module
 
     def examined(self, source: Source, folder: Path | None) -> Module:
-        """The same with its problems, for others to be found beside them. Raises ArchError for wrong syntax."""
-        module = Module(parse(source))
+        """The same with its problems, for others to be found beside them. Raises ArchError beyond the limits."""
+        reading = readable(source)
+        module = Module(reading.file, problems=[*reading.problems], unread=reading.unread)
         self._folder = self._folder or (folder.resolve() if folder else None)
         self._define(module, folder)
         if not source.library:
@@ -183,9 +193,10 @@ class _Checker:
         self.library = library
         self.module = module
         self.found: list[Diagnostic] = []
-        self.used: set[str] = set()
-        self.imported = {n.name for i in module.file.items if isinstance(i, syntax.Import) for n in i.names}
-        """Those that could not be read are wrong once, where they are imported."""
+        self.used = set(re.findall(r"\w+", module.unread))
+        imported = {n.name for i in module.file.items if isinstance(i, syntax.Import) for n in i.names}
+        self.elsewhere = imported | module.missing
+        """Those that could not be read are wrong once, where they are imported or defined."""
 
     def problems(self) -> list[Diagnostic]:
         for item in self.module.file.items:
@@ -326,7 +337,7 @@ class _Checker:
         self.used.add(name.name)
         if name.name in scope:
             scope[name.name][0] = True
-        elif name.name in self.imported or len(self.found) >= limits.PROBLEMS:
+        elif name.name in self.elsewhere or len(self.found) >= limits.PROBLEMS:
             return
         elif self.library.find(name.name, self.module) is None:
             known = [*scope, *self.library.known(self.module)]

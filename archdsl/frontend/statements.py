@@ -74,7 +74,9 @@ class Statements(Evaluator):
                             self._statements(statement.body, inner, statement.span)
                     case syntax.Result():
                         if first:
-                            raise error("after-result", statement.span, secondary=(Mark(first.span, "the first"),))
+                            also = (Mark(first.span, "the first"),)
+                            help = "`->` joins what follows one another, as in `Conv(16, 3) -> ReLU`"
+                            raise error("after-result", statement.span, secondary=also, help=help)
                         first = statement
                         results.append(self.eval(statement.value, scope))
                     case syntax.Expect() | syntax.Train() | syntax.Place():

@@ -46,6 +46,7 @@ _MISTAKES: tuple[tuple[str, str], ...] = (
     (r"@!(?!=)", "write `not`"),
     (r"@\^", "there is no power operator; write the product"),
     (r"\bif\b(?!.*\bthen\b).*@", "a choice is `if condition then a else b`"),
+    (r"\([^()]*@;", "arguments are parted by commas"),
     (r"\w\s*@:", "an argument is given with `=`, as in `dropout=0.3`"),
     (r"^\s*[\w-]+@:.*$", "this looks like YAML; a network is written as a call, as in `Name(28, 10)`"),
     (r"@(&&|\|\|)", "write `and` and `or`"),
@@ -72,7 +73,7 @@ def explain(source: Source, offset: int, token: Token | None, accepts: set[str])
         return error("bad-character", Span(source, offset, offset + 1), found=f"`{source.text[offset]}`", help=cure)
     wanted = sorted({_WORDS[a] for a in accepts if a in _WORDS})
     text = f"expected {spoken(wanted)}" if 0 < len(wanted) <= 4 else ""
-    found = "end of line" if token.type == "_NL" else f"`{token}`"
+    found = "end of line" if token.isspace() else f"`{token}`"
     return error("unexpected", Span(source, offset, offset + max(len(token.rstrip()), 1)), text, found=found, help=cure)
 
 
