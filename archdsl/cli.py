@@ -131,15 +131,15 @@ def check(specs: Sequence[str], as_json: bool) -> None:
     from archdsl.base.render import as_json as described
     from archdsl.driver import examine, open_spec
 
-    problems: list[Diagnostic] = []
+    problems: list[tuple[str, Diagnostic]] = []
     networks = []
     for spec in specs:
         try:
             found = examine(*open_spec(spec))
         except ArchError as problem:
-            problems += problem.diagnostics
+            problems += ((spec, d) for d in problem.diagnostics)
             continue
-        problems += found.problems
+        problems += ((spec, d) for d in found.problems)
         for one in found.compiled:
             try:
                 cost = one.check()
@@ -150,10 +150,12 @@ def check(specs: Sequence[str], as_json: bool) -> None:
             if not as_json:
                 click.echo(f"{one.network.name}: {cost.params:,} parameters{met}")
     if as_json:
-        click.echo(json.dumps({"networks": networks, "problems": [described(p) for p in problems]}, indent=2))
+        # One that is at no place, as a file that is not there, is of the spec as a whole.
+        rows = [{"file": spec, **described(p)} for spec, p in problems]
+        click.echo(json.dumps({"networks": networks, "problems": rows}, indent=2))
         sys.exit(WRONG if problems else 0)
     if problems:
-        raise ArchError(*problems)
+        raise ArchError(*(p for _, p in problems))
 
 
 @cli.command()
@@ -198,7 +200,9 @@ def _standard_input() -> str:
     from archdsl.base.diagnostics import error
 
     try:
-        return sys.stdin.buffer.read(4 * limits.SOURCE + 1).decode("utf-8-sig").replace("\r\n", "\n")
+        return (
+            sys.stdin.buffer.read(4 * limits.SOURCE + 1).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        )
     except UnicodeDecodeError:
         raise error("not-text", None, name="<stdin>") from None
 

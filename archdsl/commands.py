@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -32,7 +33,7 @@ def failing(command: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return command(*args, **kwargs)
         except ArchError as problem:
-            paint: Paint = _paint if sys.stderr.isatty() else plain
+            paint: Paint = _paint if sys.stderr.isatty() and os.environ.get("TERM") != "dumb" else plain
             for diagnostic in problem.diagnostics:
                 click.echo(render(diagnostic, paint), err=True)
             sys.exit(WRONG)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable
 
 from archdsl.base.diagnostics import Diagnostic, Label
@@ -32,11 +33,11 @@ def _excerpt(labels: list[Label], paint: Paint, mark: str = "^") -> list[str]:
         by_line.setdefault(row, []).append((start, max(end, start + 1), sign, label.text))
     width = len(str(max(by_line)))
     out = [f"{' ' * width}{paint('-->', 'place')} {source.name}:{line}:{column}", f"{' ' * width} |"]
-    last = min(by_line)
+    above = min(by_line)
     for row in sorted(by_line):
-        if row > last + 1:
+        if row > above + 1:
             out.append("...")
-        last = row
+        above = row
         whole = _shown(source.line(row))
         text, cut = _window(whole, by_line[row][0][0] - 1)
         out.append(f"{row:>{width}} | {text}".rstrip())
@@ -45,8 +46,9 @@ def _excerpt(labels: list[Label], paint: Paint, mark: str = "^") -> list[str]:
             first, last = max(start - 1 - cut, 0), min(end - 1 - cut, len(text) + 1)
             if last <= first:
                 continue
-            pad = "".join("\t" if c == "\t" else " " for c in text[:first])
-            marks = paint(sign * (last - first), "error" if sign == mark else "place")
+            pad = "".join("\t" if c == "\t" else " " * _cells(c) for c in text[:first])
+            cells = sum(map(_cells, text[first:last])) + max(last - len(text), 0)
+            marks = paint(sign * max(cells, 1), "error" if sign == mark else "place")
             out.append(f"{' ' * width} | {pad}{marks} {note}".rstrip())
     return out
 
@@ -54,6 +56,13 @@ def _excerpt(labels: list[Label], paint: Paint, mark: str = "^") -> list[str]:
 def _shown(text: str) -> str:
     """Text of a spec for a terminal, which some characters would command: each of them is one sign."""
     return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text)
+
+
+def _cells(character: str) -> int:
+    """How many columns of a terminal a character takes."""
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
 def _window(line: str, start: int) -> tuple[str, int]:

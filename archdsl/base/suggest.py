@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
+
+from archdsl.base.source import Span
 
 
 def _distance(a: str, b: str) -> int:
@@ -29,7 +32,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """
     if len(name) > 64:
         return None
-    limit = max(len(name) // 3, 1) if len(name) > 1 else 0
+    limit = max(len(name) // 3, 1) if len(name) > 2 else 0
     scored = sorted((_distance(name.lower(), k.lower()), k) for k in known if abs(len(k) - len(name)) <= limit)
     return scored[0][1] if scored and scored[0][0] <= limit else None
 
@@ -38,6 +41,21 @@ def did_you_mean(name: str, known: Iterable[str]) -> str | None:
     """A help line naming the nearest known name, or None."""
     found = nearest(name, known)
     return f"did you mean `{found}`?" if found else None
+
+
+def dashed(span: Span) -> str | None:
+    """The help for the numbers that papers write behind a dash, if a span begins in such a name.
+
+    >>> from archdsl.base.source import Source
+    >>> dashed(Span(Source("mine.arch", "net a = Mine-28-10"), 8, 15))
+    'the numbers of a network are its arguments, as in `Mine(28, 10)`'
+    """
+    line, column = span.source.position(span.start)
+    for name in re.finditer(r"\b([A-Za-z_]\w{,99})((?:-\w{1,99})+)", span.source.line(line)):
+        numbers = re.findall(r"-(\d+)", name[2])
+        if numbers and name.start() < column <= name.end():
+            return f"the numbers of a network are its arguments, as in `{name[1]}({', '.join(numbers)})`"
+    return None
 
 
 def spoken(words: Iterable[str], last: str = "or") -> str:

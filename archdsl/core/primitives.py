@@ -5,11 +5,13 @@ How PyTorch spells them is in backend/spelling.py, which has the same keys.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal, TypeAlias
 
+from archdsl.base.suggest import spoken
 from archdsl.core.types import Scalar, Shape
 
 Args: TypeAlias = Mapping[str, Any]
@@ -23,7 +25,11 @@ LARGEST = 2**31
 
 
 class ShapeError(Exception):
-    """A layer cannot take this input; the message says why."""
+    """A layer cannot take this input; the message says why, and `help` what it could take."""
+
+    def __init__(self, message: str, help: str | None = None) -> None:
+        super().__init__(message)
+        self.help = help
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +108,22 @@ def _conv_output(args: Args, shapes: Shapes) -> Shape:
     shape = _maps(shapes, "a convolution")
     for name, channels in (("input channels", shape.channels), ("width", args["width"])):
         if channels % args["groups"]:
-            raise ShapeError(f"{channels} {name} cannot be divided into {args['groups']} groups")
+            legal = _divisors_near(args["groups"], math.gcd(shape.channels, args["width"]))
+            problem = f"{channels} {name} cannot be divided into {args['groups']} groups"
+            values = "values" if len(legal) > 1 else "value"
+            help = f"nearest valid {values} of groups: {spoken(legal, 'and')}" if legal else None
+            raise ShapeError(problem, help)
     return Shape((args["width"], *_window("convolution", args, shape)))
+
+
+def _divisors_near(number: int, of: int) -> list[str]:
+    """The divisors nearest to a number, below and above it; none where they would take long to find."""
+    if of > 1_000_000:
+        return []
+    divisors = [d for d in range(1, of + 1) if of % d == 0]
+    below = [d for d in divisors if d < number]
+    above = [d for d in divisors if d > number]
+    return [str(d) for d in (*below[-1:], *above[:1])]
 
 
 def same_padding(kernel: Any, dilation: Any) -> tuple[int, int] | None:

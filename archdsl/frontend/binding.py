@@ -11,7 +11,7 @@ from archdsl.base.suggest import did_you_mean, spoken
 from archdsl.core.primitives import PRIMITIVES, REQUIRED, Primitive, check_argument
 from archdsl.core.types import Scalar
 from archdsl.frontend.syntax import Block, Net, Param
-from archdsl.frontend.values import Choice, Template, Value, bounded, describe
+from archdsl.frontend.values import Choice, Template, Unknown, Value, bounded, describe
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,8 @@ def _most(params: tuple[Param, ...]) -> str:
 
 
 def _checked(callee: Block | Net | Primitive, param: Param, arg: Given) -> Value:
+    if isinstance(arg.value, Unknown):
+        return arg.value
     if isinstance(callee, Primitive):
         row = next(p for p in callee.parameters if p.name == param.name)
         value, expected = check_argument(row, arg.value)
@@ -138,6 +140,14 @@ def missing(template: Template) -> list[str]:
         required = [p.name for p in template.callee.params if p.default is None and not p.rest]
     bound = dict(template.args)
     return [name for name in required if name not in bound]
+
+
+def complete(template: Template, span: Span) -> None:
+    """Raises ArchError for a template that cannot be applied yet."""
+    names = missing(template)
+    if names:
+        words = {"callee": template.name, "names": spoken((f"`{n}`" for n in names), "and")}
+        raise error("missing-argument", span, **words)
 
 
 def primitive_args(template: Template) -> dict[str, Scalar]:

@@ -12,7 +12,7 @@ from archdsl.core import ir
 from archdsl.core.data import DataSet
 from archdsl.core.types import Shape
 from archdsl.frontend import syntax
-from archdsl.frontend.binding import missing
+from archdsl.frontend.binding import complete, missing
 from archdsl.frontend.builder import Frame
 from archdsl.frontend.evaluate import Scope, origin
 from archdsl.frontend.flows import Flows, lifted, renamed
@@ -98,7 +98,7 @@ class Elaborator(Flows):
         self, template: Template, module: Module, shape: Shape, classes: int | None, span: Span, name: str, depth: int
     ) -> Root:
         net = cast(Net, template.callee)
-        self._complete(template, span)
+        complete(template, span)
         home = self._home(template, module)
         if depth > limits.NESTING:
             raise error("recursion", span, limit=limits.NESTING)
@@ -124,7 +124,7 @@ class Elaborator(Flows):
             block = self._finish(frame, builder, output, origin(net.span), net.doc, named=True)
             return Root(renamed(block, name), settings, net.doc)
         except ArchError as problem:
-            raise lifted(problem, span, net.name, dict(template.spans)) from None
+            raise lifted(problem, span, template) from None
 
     def _on(self, on: syntax.On, scope: Scope) -> tuple[DataSet | Shape, int | None]:
         value = self.eval(on.data, scope)

@@ -341,7 +341,10 @@ class Evaluator(ABC):
                 return Choice(expr.name)
         value = self.eval(expr, scope)
         if isinstance(value, Tensor):
-            help = "a flow is no argument; give it a `block` of its own"
+            if isinstance(expr, syntax.Input | syntax.Name):
+                help = "a block is applied by an arrow, as in `in -> Conv(16, 3)`"
+            else:
+                help = "a flow is no argument; give it a `block` of its own"
             raise error("not-a-value", expr.span, expected="an argument", found=describe(value), help=help)
         return value
 

@@ -11,20 +11,19 @@ from archdsl.base import limits
 from archdsl.base.diagnostics import ArchError, Diagnostic, Gathering, Note, error
 from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.source import Span
-from archdsl.base.suggest import spoken
 from archdsl.core import ir
 from archdsl.core.ir import Apply, Label, Layer, Origin
 from archdsl.core.primitives import PRIMITIVES, Primitive, ShapeError, parameters_of
 from archdsl.core.types import Scalar, Shape
 from archdsl.frontend import syntax
-from archdsl.frontend.binding import bind, missing, primitive_args
+from archdsl.frontend.binding import bind, complete, primitive_args
 from archdsl.frontend.builder import Builder, Frame, auto_label, name_unlabelled, snake
 from archdsl.frontend.evaluate import Scope, origin
 from archdsl.frontend.loops import Loops
 from archdsl.frontend.resolve import Library, Module
 from archdsl.frontend.statements import note_scalar
 from archdsl.frontend.syntax import Block, Net
-from archdsl.frontend.values import Choice, Shared, Template, Tensor, Value, describe, is_number
+from archdsl.frontend.values import Choice, Shared, Template, Tensor, Value, describe, is_number, show
 
 
 class Flows(Loops):
@@ -137,7 +136,7 @@ class Flows(Loops):
         self, template: Template, tensor: Tensor, scope: Scope, label: Label | None, span: Span, again: bool = False
     ) -> Tensor:
         """Apply a new module of a template to a tensor."""
-        self._complete(template, span)
+        complete(template, span)
         if isinstance(template.callee, Net):
             problem = f"`{template.name}` is a whole network and cannot be a part of another"
             raise error("needs-label", span, problem=problem)
@@ -166,7 +165,7 @@ class Flows(Loops):
             self._defaults(template, frame, inner.names, inner)
             return self._body(flow.body, inner, flow.name_span, flow.name)
         except ArchError as problem:
-            raise lifted(problem, span, flow.name, dict(template.spans)) from None
+            raise lifted(problem, span, template) from None
 
     def _layer(
         self, template: Template, tensor: Tensor, scope: Scope, label: Label | None, span: Span, again: bool
@@ -184,7 +183,8 @@ class Flows(Loops):
         try:
             output = primitive.output(args, (tensor.shape,))
         except ShapeError as problem:
-            raise error("shape", span, f"its input is {tensor.shape}", message=str(problem)) from None
+            text = f"its input is {tensor.shape}"
+            raise error("shape", span, text, message=str(problem), help=problem.help) from None
         if parameters_of(primitive.name, args, (tensor.shape,)) > limits.ELEMENTS:
             raise error("too-large", span, problem="a layer of more than 2^48 parameters")
         if label is None and not primitive.needs_module and not scope.frame.numbered:
@@ -205,12 +205,6 @@ class Flows(Loops):
         if scope.frame.numbered:
             return Label("number")
         return label or auto_label(stem)
-
-    def _complete(self, template: Template, span: Span) -> None:
-        names = missing(template)
-        if names:
-            words = {"callee": template.name, "names": spoken((f"`{n}`" for n in names), "and")}
-            raise error("missing-argument", span, **words)
 
     def _home(self, template: Template, module: Module) -> Module:
         """The module in which a definition was written: names in its body mean what they mean there."""
@@ -317,7 +311,7 @@ class Flows(Loops):
                 output = self._body(block.body, scope, block.name_span, block.name)
             done = self._finish(frame, builder, output, origin(block.span), block.doc, True, _constants(block))
         except ArchError as problem:
-            raise lifted(problem, span, block.name, dict(template.spans)) from None
+            raise lifted(problem, span, template) from None
         self._blocks[key] = renamed(done, block.name)
         return self._blocks[key]
 
@@ -370,28 +364,43 @@ def _constants(block: Block) -> tuple[tuple[str, Scalar], ...]:
     return tuple((p.name, p.default.value) for p in block.params if isinstance(p.default, plain))
 
 
-def lifted(problem: ArchError, call: Span, name: str, written: dict[str, Span]) -> ArchError:
+def lifted(problem: ArchError, call: Span, template: Template) -> ArchError:
     """The error with the user's line first: one inside the library becomes an error of the call, with a note.
 
-    Where it speaks of a parameter, the argument that the user gave for it is marked; `written` has their places.
+    Where it speaks of a parameter, the argument that the user gave for it is marked. The calls that lead to what is
+    wrong in a definition of the user's are noted from the inside out.
     """
-    return ArchError(*(_lift(d, call, name, written) for d in problem.diagnostics))
+    return ArchError(*(_lift(d, call, template) for d in problem.diagnostics))
 
 
-def _lift(found: Diagnostic, call: Span, name: str, written: dict[str, Span]) -> Diagnostic:
-    if found.primary is None or not found.primary.span.source.library:
+def _lift(found: Diagnostic, call: Span, template: Template) -> Diagnostic:
+    if found.primary is None or call == getattr(template.callee, "name_span", None):
         return found
-    within = (*found.within, (name, call))
+    place = found.primary.span
+    if not call.source.library and place.source is call.source and call.start <= place.start < call.end:
+        return replace(found, within=())  # an argument of this call
+    within = (*found.within, (template.name, call))
     if call.source.library:
         return replace(found, within=within)
+    if not found.primary.span.source.library:
+        shown = show(template)
+        used = Note(f"`{shown if len(shown) <= 60 else template.name}` {_HERE}", Mark(call))
+        before = [n for n in found.notes if n.label and n.text.endswith(_HERE)]
+        kept = tuple(n for n in found.notes if len(before) < _MOST or n is not before[-1])
+        return replace(found, notes=(*kept, *_uses(within), used), within=())
     others = tuple(Note(m.text, m) for m in found.secondary if m.span.source.library)
-    kept = tuple(m for m in found.secondary if not m.span.source.library)
+    secondary = tuple(m for m in found.secondary if not m.span.source.library)
     words = set(re.findall(r"[A-Za-z_]\w*", found.primary.span.text))
-    spoken_of = [(n, s) for n, s in written.items() if n in words and not s.source.library]
+    spoken_of = [(n, s) for n, s in template.spans if n in words and not s.source.library]
     primary = Mark(spoken_of[0][1], f"this is `{spoken_of[0][0]}`") if spoken_of else Mark(call)
     inside = Note(f"in the definition of `{within[0][0]}`", found.primary)
     notes = (inside, *others, *found.notes, *_uses(within))
-    return replace(found, primary=primary, secondary=kept, notes=notes, within=())
+    return replace(found, primary=primary, secondary=secondary, notes=notes, within=())
+
+
+_HERE = "is used here"
+_MOST = 4
+"""Calls of the user's that are noted: the innermost and the outermost."""
 
 
 def _uses(within: tuple[tuple[str, Span], ...]) -> tuple[Note, ...]:

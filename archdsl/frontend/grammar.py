@@ -17,6 +17,7 @@ from archdsl.base.source import Source, Span
 from archdsl.cache import cache_folder
 from archdsl.frontend import syntax
 from archdsl.frontend.parser import grammar_text, number
+from archdsl.frontend.slips import YAML
 from archdsl.frontend.syntax_errors import explain
 
 _COMMENT_OR_STRING = re.compile(r'"(?:\\.|[^"\\\n])*"|#[^\n]*')
@@ -158,11 +159,11 @@ def _tree(source: Source) -> Any:
 def _refuse_yaml(items: tuple[syntax.Item, ...]) -> None:
     """`depth: 28` outside of any definition would be a label on a number."""
     bare = [i.value for i in items if isinstance(i, syntax.NamedNet) and i.name is None]
+    bare = [value.operand if isinstance(value, syntax.Unary) else value for value in bare]  # - an item of a list
     labelled = [value for value in bare if isinstance(value, syntax.Labelled)]
     if any(isinstance(value.body, syntax.Number | syntax.String | syntax.Constant) for value in labelled):
-        help = "this looks like YAML; a network is written as a call, as in `Name(28, 10)`"
         span = labelled[0].label.span
-        raise error("unexpected", span, found=f"`{span.text}`", help=help)
+        raise error("unexpected", span, found=f"`{span.text}`", help=YAML)
 
 
 def _measure(source: Source) -> None:

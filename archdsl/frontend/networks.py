@@ -86,14 +86,17 @@ def elaborate(source: Source, folder: Path | None, name: str) -> Elaboration:
         known = named.setdefault(elaborated.network.name, item)
         if known is not item:
             also = (Mark(known.name_span, "first here"),) if known.name_span != item.name_span else ()
-            parts.found.append(diagnose("same-name", item.name_span, name=elaborated.network.name, secondary=also))
+            help = None if item.name else "give each a name of its own, as in `net small = ...`"
+            words = {"name": elaborated.network.name, "secondary": also, "help": help}
+            parts.found.append(diagnose("same-name", item.name_span, **words))  # type: ignore[arg-type]
     twice = {e.network.name for i, e in pairs if named[e.network.name] is not i}
     return Elaboration(tuple(e for _, e in pairs if e.network.name not in twice), arranged(parts.found, source))
 
 
 def _broken(module: Module) -> set[Span]:
     """The items that are wrong without evaluation, and those that speak of them."""
-    wrong = [d.primary.span for d in module.problems if d.primary]
+    # Of a wrong call the rest can still be worked out; the call is wrong again then, in the same words.
+    wrong = [d.primary.span for d in module.problems if d.primary and not d.code.startswith("E03")]
     items = module.file.items
     broken = {i.span for i in items if any(i.span.start <= w.start < i.span.end for w in wrong)}
     while True:

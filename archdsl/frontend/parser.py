@@ -53,12 +53,23 @@ def readable(source: Source) -> Reading:
     return Reading(tree)
 
 
-_ITEM = re.compile(r"^(?:##[^\n]*\n)*(?:from|block|flow|net)\b", re.MULTILINE)
+_ITEM = re.compile(r"(?:from|block|flow|net)\b")
 
 
 def _parts(source: Source) -> list[tuple[int, str]]:
     """The offset and text of each item that begins a line, with the `##` lines above it, up to the next."""
-    starts = sorted({0, *(m.start() for m in _ITEM.finditer(source.text))})
+    starts = [0]
+    offset = 0
+    documentation: int | None = None
+    for line in source.text.split("\n"):
+        if line.startswith("##"):
+            documentation = offset if documentation is None else documentation
+        else:
+            if _ITEM.match(line):
+                starts.append(offset if documentation is None else documentation)
+            documentation = None
+        offset += len(line) + 1
+    starts = sorted(set(starts))
     return [(a, source.text[a:b]) for a, b in zip(starts, [*starts[1:], len(source.text)], strict=True)]
 
 

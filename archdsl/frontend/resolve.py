@@ -12,11 +12,12 @@ from archdsl import resources
 from archdsl.base import limits
 from archdsl.base.diagnostics import ArchError, Diagnostic, Gathering, Label, arranged, diagnose, error
 from archdsl.base.source import Source, Span
-from archdsl.base.suggest import did_you_mean
+from archdsl.base.suggest import dashed, did_you_mean
 from archdsl.core.data import DATA_SETS, DataSet
 from archdsl.core.primitives import OPERATORS, PRIMITIVES, Primitive
 from archdsl.core.recipe import SETTINGS
 from archdsl.frontend import syntax
+from archdsl.frontend.calls import missing_arguments, wrong_arguments
 from archdsl.frontend.parser import readable
 from archdsl.frontend.syntax import Block, Definition, Net
 
@@ -215,7 +216,7 @@ class _Checker:
                     pass
         for item in self.module.file.items:
             for name in item.names if isinstance(item, syntax.Import) else ():
-                if name.name not in self.used:
+                if name.name not in self.used and name.name in self.module.names:
                     self.found.append(diagnose("unused-import", name.span, name=name.name))
         return self.found
 
@@ -279,7 +280,11 @@ class _Checker:
     def _on(self, on: syntax.On | None, scope: dict[str, list[bool]]) -> None:
         if on is None:
             return
-        if isinstance(on.data, syntax.Name) and on.data.name not in DATA_SETS and on.data.name not in scope:
+        plain = re.sub(r"\W", "", on.data.span.text).lower()
+        if not isinstance(on.data, syntax.Name) and plain in DATA_SETS:
+            found = on.data.span.text
+            self.found.append(diagnose("unknown-data", on.data.span, name=found, help=f"did you mean `{plain}`?"))
+        elif isinstance(on.data, syntax.Name) and on.data.name not in DATA_SETS and on.data.name not in scope:
             name = on.data.name
             help = did_you_mean(name, DATA_SETS) or f"the data sets are {', '.join(DATA_SETS)}"
             self.found.append(diagnose("unknown-data", on.data.span, name=name, help=help))
@@ -297,6 +302,7 @@ class _Checker:
                     self._expression(statement.value, scope)
                     if statement.name in scope:
                         self.found.append(diagnose("shadowed", statement.name_span, name=statement.name))
+                        scope[statement.name][0] = True  # what is read by this name was meant for one of the two
                     used = [False]
                     scope[statement.name] = used
                     mine.append((statement, used))
@@ -365,8 +371,18 @@ class _Checker:
             case syntax.Group():
                 self._statements(expr.body, scope)
             case _:
+                for part in _steps(expr):
+                    self._applied(part, scope)
                 for child in children(expr):
                     self._expression(child, scope)
+
+    def _applied(self, expr: syntax.Expr, scope: dict[str, list[bool]]) -> None:
+        """What is applied to a tensor needs all of its arguments."""
+        name = expr.callee if isinstance(expr, syntax.Call) else expr
+        if isinstance(name, syntax.Name) and name.name not in scope and isinstance(expr, syntax.Call | syntax.Name):
+            found = self.library.find(name.name, self.module)
+            if found and not isinstance(found[0], DataSet):
+                self.found += missing_arguments(found[0], expr)
 
     def _arguments(self, call: syntax.Call | syntax.Multiply, scope: dict[str, list[bool]]) -> None:
         callee = call.callee
@@ -377,6 +393,8 @@ class _Checker:
         if isinstance(callee, syntax.Name) and not opaque:
             found = self.library.find(callee.name, self.module)
         params = found[0].params if found and isinstance(found[0], Block | Net) else ()
+        if found and isinstance(call, syntax.Call) and callee is call.callee and not isinstance(found[0], DataSet):
+            self.found += wrong_arguments(found[0], call)
         positional = iter(params)
         for arg in call.args:
             param = next((p for p in params if p.name == arg.name), None) if arg.name else next(positional, None)
@@ -392,7 +410,11 @@ class _Checker:
 
 def unknown_name(name: syntax.Name, known: list[str]) -> Diagnostic:
     """The diagnostic of a name that means nothing here."""
-    help = _ELSEWHERE.get(name.name) or did_you_mean(name.name, known)
+    numbered = re.fullmatch(r"([A-Za-z_]+?)_?(\d+)", name.name)
+    if numbered and numbered[1] in known:
+        help: str | None = f"did you mean `{numbered[1]}({numbered[2]})`?"
+    else:
+        help = _ELSEWHERE.get(name.name) or dashed(name.span) or did_you_mean(name.name, known)
     return diagnose("unknown-name", name.span, name=name.name, help=help)
 
 
@@ -409,6 +431,13 @@ _ELSEWHERE = {
     "self": "a block is not an object: its parts are named by labels, as in `conv1: Conv(16, 3)`",
     "input": "the input of a block is `in`",
     "x": "the input of a block is `in`",
+    "num_classes": "the number of classes is `classes`",
+    "classes": "only a `net` knows the classes; hand them to a block as an argument",
+    "BN": "did you mean `BatchNorm`?",
+    "GAP": "did you mean `GlobalAvgPool`?",
+    "FC": "did you mean `Linear`?",
+    "Dense": "did you mean `Linear`?",
+    "Pool": "did you mean `MaxPool` or `AvgPool`?",
     "range": "to do something n times write `repeat n { ... }`",
 }
 """What people write who come from Python, and what it is here."""
@@ -454,6 +483,19 @@ def children(expr: syntax.Expr) -> Iterator[syntax.Expr]:
             yield from expr.branches
         case _:
             return
+
+
+def _steps(expr: syntax.Expr) -> tuple[syntax.Expr, ...]:
+    """The parts of an expression that are applied to a tensor, if they are blocks."""
+    match expr:
+        case syntax.Chain():
+            return (expr.head, *expr.steps)
+        case syntax.Labelled():
+            return (expr.body,)
+        case syntax.Join():
+            return expr.branches
+        case _:
+            return ()
 
 
 def _is_word(setting: syntax.Setting) -> bool:

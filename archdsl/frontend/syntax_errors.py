@@ -1,14 +1,16 @@
-"""Syntax errors in words: what was found, what was expected, and the cure of common mistakes."""
+"""Syntax errors in words: what was found, what was expected, and the cure of common slips."""
 
 from __future__ import annotations
 
 import re
+import unicodedata
 
 from lark import Token
 
-from archdsl.base.diagnostics import ArchError, error
+from archdsl.base.diagnostics import ArchError, Label, error
 from archdsl.base.source import Source, Span
 from archdsl.base.suggest import spoken
+from archdsl.frontend.slips import cure
 
 _WORDS = {
     "NAME": "a name",
@@ -16,73 +18,99 @@ _WORDS = {
     "STRING": "a text in quotes",
     "_NL": "a new line",
     "RPAR": "`)`",
+    "LPAR": "`(`",
     "RSQB": "`]`",
+    "LSQB": "`[`",
     "RBRACE": "`}`",
     "LBRACE": "`{`",
-    "LPAR": "`(`",
     "EQUAL": "`=`",
     "COMMA": "`,`",
-    "THEN": "`then`",
-    "ELSE": "`else`",
     "COLON": "`:`",
+    "VBAR": "`|`",
+    "STAR": "`*`",
+    "__ANON_0": "`->`",
 }
+"""What terminals are called; the others are words, and called as they are written."""
 
-_MISTAKES: tuple[tuple[str, str], ...] = (
-    # (what the text around the error looks like, where `@` is the error; the cure)
-    (r"^net\s+\w+\(.*\)\s*@\s*=", "a family has a body, as in `net Mine(width) { B(3, 3, width=width) }`"),
-    (r"\b[A-Za-z_]\w*-\d+(-\d+)*@", "write the numbers as arguments: `Name(28, 10)`"),
-    (
-        r"^\s*(?:(?:def|class|import|lambda|return|while)\b.*@|from\s+@?\w)",
-        "this is Python; see docs/language.md for the notation of .arch",
-    ),
-    (
-        r"\b(expect\s+\w+|epochs|batch_size|lr|momentum|nesterov|weight_decay|milestones|gamma|seed)\s*@\s*[=:]",
-        "leave out the sign: `epochs 12`, `expect params 36.5M`",
-    ),
-    (r"@\s*=(?!=)", "name a value with `let name = ...`"),
-    (r"[\"'“”‘’„«»]\s*\w*.*@?[“”‘’„«»]|@[“”‘’„«»]", 'texts stand in plain double quotes: "text"'),
-    (r"\)\s*@x\s*\d", "parallel functions are written `x[k=4]`, and repeats `repeat 4 { ... }`"),
-    (r"\b(?:elif|else\s+if\b.*@:)", "a choice is `if a then b else if c then d else e`"),
-    (r"@!(?!=)", "write `not`"),
-    (r"@\^", "there is no power operator; write the product"),
-    (r"\bif\b(?!.*\bthen\b).*@", "a choice is `if condition then a else b`"),
-    (r"\([^()]*@;", "arguments are parted by commas"),
-    (r"\w\s*@:", "an argument is given with `=`, as in `dropout=0.3`"),
-    (r"^\s*[\w-]+@:.*$", "this looks like YAML; a network is written as a call, as in `Name(28, 10)`"),
-    (r"@(&&|\|\|)", "write `and` and `or`"),
-    (r"\bexpect\s.*@[.,]", "a figure is written as 36.5M or 36_479_194"),
-    (r"@(//|/\*)", "comments start with `#`"),
-    (r"@[→⟶]", "write the arrow as `->`"),
-    (r"@[×✕]", "write the sign as `x`, as in `x[k=4]`"),
-    (r"@'", 'texts stand in double quotes: "text"'),
-    (r"->.*@\s*[+*]", "put the flow in parentheses: `(x -> f) + x`"),
-    (r"\*@\*", "there is no power operator; write the product"),
+_DEFINITION = frozenset(["BLOCK", "FLOW", "NET", "FROM"])
+_LITERAL = frozenset(["FALSE", "HOLE", "NAME", "NONE", "NUMBER", "SHAPE", "STRING", "TRUE"])
+_EXPRESSION = _LITERAL | frozenset(
+    ["FOR", "IF", "IN", "JOIN", "LABEL", "LABEL_BRACE", "LABEL_BRACKET", "LPAR", "LSQB", "MINUS", "NOT", "REPEAT"]
 )
+_OPERATOR = frozenset(
+    ["AND", "COMPARE", "DOT", "IN", "LPAR", "LSQB", "MINUS", "MUL", "OR", "PLUS", "STAR", "TIMES_OPEN"]
+)
+
+_MOST = 6
+"""Things expected that a label names."""
 
 
 def explain(source: Source, offset: int, token: Token | None, accepts: set[str]) -> ArchError:
     """The error for an unexpected token, or, without a token, for a character or the end of the text."""
-    cure = _cure(source, offset)
+    if token is not None and token.type == "LABEL" and "NAME" in accepts:
+        # The name could stand here: the colon that makes it a label is what could not.
+        offset = source.text.index(":", offset)
+        token, accepts = Token("COLON", ":"), set()
+    help = cure(source, offset)
     if offset >= len(source.text.rstrip()) and (token is None or token.type in ("$END", "_NL")):
         end = len(source.text.rstrip())
         bracket = _open_bracket(source.text)
         text = "this bracket is never closed" if bracket is not None else "the spec ends here"
         at = end if bracket is None else bracket
-        return error("unfinished", Span(source, at, at + 1), text, help=cure)
+        return error("unfinished", Span(source, at, at + 1), text, help=help)
     if token is None:
-        return error("bad-character", Span(source, offset, offset + 1), found=f"`{source.text[offset]}`", help=cure)
-    wanted = sorted({_WORDS[a] for a in accepts if a in _WORDS})
-    text = f"expected {spoken(wanted)}" if 0 < len(wanted) <= 4 else ""
+        return _bad_character(source, offset, help)
     found = "end of line" if token.isspace() else f"`{token}`"
-    return error("unexpected", Span(source, offset, offset + max(len(token.rstrip()), 1)), text, found=found, help=cure)
+    span = Span(source, offset, offset + max(len(token.rstrip()), 1))
+    closes = token in (")", "]", "}") and _open_bracket(source.text[:offset]) is None
+    text = "this bracket closes nothing" if closes else _expected(accepts)
+    return error("unexpected", span, text, found=found, secondary=_open(source, offset, token), help=help)
 
 
-def _cure(source: Source, offset: int) -> str | None:
-    start = source.text.rfind("\n", 0, offset) + 1
-    end = source.text.find("\n", offset)
-    line = source.text[start : end if end >= 0 else len(source.text)]
-    marked = line[: offset - start] + "@" + line[offset - start :]
-    return next((cure for pattern, cure in _MISTAKES if re.search(pattern, marked[:400])), None)
+def _bad_character(source: Source, offset: int, help: str | None) -> ArchError:
+    """The error of a character with which no word begins."""
+    character = source.text[offset]
+    word = re.compile(r"\d[\w.]*").match(source.text, offset)
+    if word:  # digits do begin one, but this is none
+        return error("unexpected", Span(source, offset, word.end()), found=f"`{word[0][:40]}`", help=help)
+    found = f"`{character}`"
+    if not character.isascii():
+        name = unicodedata.name(character, "").lower()
+        found += f" (U+{ord(character):04X}{f', {name}' if name else ''})"
+    return error("bad-character", Span(source, offset, offset + 1), found=found, help=help)
+
+
+def _expected(accepts: set[str]) -> str:
+    """What could stand here, all of it, or nothing where that is too much to read."""
+    rest = accepts - {"$END"}
+    words = []
+    if rest >= _DEFINITION:
+        words.append("a definition")
+        rest -= _DEFINITION
+    if {"NAME", "NUMBER"} <= rest:
+        applied = "LBRACE" in rest and "MINUS" not in rest
+        words.append("a block" if applied else "an expression")
+        rest -= _EXPRESSION | {"STAR"} | ({"LBRACE"} if applied else set())
+    if "FIGURE" in rest:
+        words.append("a figure")
+        rest -= {"FIGURE", "NUMBER"}
+    if "PLUS" in rest:
+        rest -= _OPERATOR
+        words += ["`->`"] * ("__ANON_0" in rest) + ["an operator"]
+        rest -= {"__ANON_0"}
+    words += sorted(_WORDS.get(name, f"`{name.lower()}`") for name in rest)
+    return f"expected {spoken(words)}" if 0 < len(words) <= _MOST else ""
+
+
+def _open(source: Source, offset: int, token: Token) -> tuple[Label, ...]:
+    """The bracket that is open where something else is found than belongs into it or ends it."""
+    at = _open_bracket(source.text[:offset])
+    if at is None or source.text[at] == "{":
+        return ()
+    other_line = source.position(at)[0] != source.position(offset)[0]
+    if not other_line and token not in ("{", "}", "]" if source.text[at] == "(" else ")"):
+        return ()
+    return (Label(Span(source, at, at + 1), "this bracket is open"),)
 
 
 def _open_bracket(text: str) -> int | None:

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from archdsl.base import limits
 from archdsl.base.diagnostics import error
 from archdsl.base.source import Span
+from archdsl.base.suggest import dashed
 from archdsl.core.data import DataSet
 from archdsl.core.ir import Ref
 from archdsl.core.primitives import Primitive
@@ -161,8 +162,7 @@ def arithmetic(symbol: str, left: Value, right: Value, span: Span) -> Value:
     if symbol == "+" and isinstance(left, tuple) and isinstance(right, tuple):
         return bounded(left + right, span)
     if not (is_number(left) and is_number(right)):
-        named = symbol == "-" and isinstance(left, Template)
-        help = f"the numbers of a network are its arguments, as in `{left.name}(28, 10)`" if named else None  # type: ignore[union-attr]
+        help = dashed(span) if symbol == "-" and isinstance(left, Template) else None
         raise error("bad-operand", span, operator=symbol, left=describe(left), right=describe(right), help=help)
     if symbol in ("/", "//", "%") and right == 0:
         raise error("zero-division", span)
