@@ -280,7 +280,7 @@ def draw(spec: str, output: Path | None, form: str, place: str | None) -> None:
     from archdsl.drawing.graph import dot, mermaid
     from archdsl.drawing.svg import svg
     from archdsl.driver import load
-    from archdsl.files import replace_text
+    from archdsl.files import replace
 
     if output and form == "svg":
         _svg_only(output)
@@ -291,7 +291,7 @@ def draw(spec: str, output: Path | None, form: str, place: str | None) -> None:
     if output is None:
         click.echo(text, nl=False)
     else:
-        replace_text(output, text)
+        replace(output, text)
 
 
 def _svg_only(output: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from archdsl.base.version import __version__
 
-MOST = 400
+MOST = 200
 """Objects kept at most."""
 
 
@@ -23,9 +23,12 @@ def cache_folder() -> Path | None:
     folder = Path(home) / "archdsl"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mine = folder.stat().st_uid == os.getuid() if hasattr(os, "getuid") else True
-    except OSError:
+        state = folder.stat()
+        str(folder).encode()
+    except (OSError, UnicodeEncodeError):
         return None
+    # What lies here is loaded, and loading can run code: nobody else may write it.
+    mine = not hasattr(os, "getuid") or (state.st_uid == os.getuid() and not state.st_mode & 0o022)
     return folder if mine and os.access(folder, os.W_OK) else None
 
 
@@ -52,14 +55,17 @@ class Kept:
             return
         self._make_room(self._path.parent)
         part = self._path.with_suffix(f".{os.getpid()}")
-        with contextlib.suppress(OSError):
+        try:
             part.write_bytes(pickle.dumps(value, pickle.HIGHEST_PROTOCOL))
             part.replace(self._path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
 
     def _make_room(self, folder: Path) -> None:
         """Drop the older half where there are too many."""
         with contextlib.suppress(OSError):
-            kept = [p for p in folder.iterdir() if len(p.name) == 24]
+            kept = [p for p in folder.iterdir() if len(p.name.partition(".")[0]) == 24]
             if len(kept) >= MOST:
                 for path in sorted(kept, key=lambda p: p.stat().st_mtime)[: MOST // 2]:
                     path.unlink(missing_ok=True)
@@ -69,5 +75,5 @@ class Kept:
 def _code_stamp() -> str:
     """When the code that shapes what is kept was last changed: a checkout changes without a new version."""
     folder = Path(__file__).parent
-    kept = ("frontend/syntax.py", "frontend/grammar.py", "base/source.py")
+    kept = ("frontend/syntax.py", "frontend/grammar.py", "frontend/parser.py", "base/source.py", "base/limits.py")
     return " ".join(str((folder / name).stat().st_mtime_ns) for name in kept)

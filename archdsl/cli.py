@@ -168,7 +168,7 @@ def fmt(files: Sequence[str], only_check: bool, show_diff: bool) -> None:
     from difflib import unified_diff
 
     from archdsl.base.source import Source
-    from archdsl.files import replace_text
+    from archdsl.files import replace
     from archdsl.frontend.formatter import formatted
     from archdsl.frontend.resolve import read
 
@@ -191,7 +191,7 @@ def fmt(files: Sequence[str], only_check: bool, show_diff: bool) -> None:
         if name == "-":
             click.echo(new, nl=False)
         elif new != old:
-            replace_text(Path(name), new)
+            replace(Path(name), new)
             click.echo(f"formatted {name}", err=True)
 
 
@@ -221,6 +221,7 @@ def lsp() -> None:
 @cli.command()
 @click.argument("runs", metavar="RUN_DIR...", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Picture: .svg, .png or .pdf.")
+@failing
 def plot(runs: Sequence[Path], output: Path) -> None:
     """Draw error and loss of training runs; those of one spec are averaged."""
     from archdsl.plot import PlotError, draw

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from archdsl.base.signing import is_generated, is_untouched
@@ -18,37 +20,100 @@ def write_all(files: dict[Path, str], force: bool) -> None:
 
     Raises Refused if a file was edited (unless `force`) or a place cannot be written.
     """
-    if not force:
-        for path in files:
-            _refuse_edited(path)
+    texts = {_behind(path): text for path, text in files.items()}
+    _check(texts, force)
+    made: list[Path] = []
     partial: dict[Path, Path] = {}
     try:
-        for path, text in files.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_dir():
-                raise Refused(f"{path} is a folder")
-            _clear(path)
-            partial[path] = _beside(path, "partial")
-            _write(partial[path], text)
-        _commit(partial)
+        for path in texts:
+            _make_folder(path.parent, made)
+        with _locked(Path(os.path.commonpath([p.parent.absolute() for p in texts]))):
+            _check(texts, force)  # somebody else may have written while this one waited
+            for path, text in texts.items():
+                _clear(path)
+                partial[path] = _beside(path, "partial")
+                _write(partial[path], text, path)
+            _commit(partial)
+        made.clear()
     except OSError as problem:
-        where = problem.filename or next(iter(files))
+        where = problem.filename or next(iter(texts))
         raise Refused(f"cannot write {where}: {(problem.strerror or 'failed').lower()}") from None
     finally:
-        for part in partial.values():
+        for left in (*partial.values(), *reversed(made)):
             with contextlib.suppress(OSError):
-                part.unlink(missing_ok=True)
+                if left in made:
+                    left.rmdir()
+                else:
+                    left.unlink(missing_ok=True)
+
+
+def _check(paths: Iterable[Path], force: bool) -> None:
+    for path in paths:
+        if not force:
+            _refuse_edited(path)
+        _refuse_place(path)
+
+
+def _refuse_place(path: Path) -> None:
+    """Refuse a place where no file can be, or whose owner wants none to be written."""
+    try:
+        if path.is_symlink():
+            raise Refused(f"{path} is a link to nothing")
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as problem:
+        raise Refused(f"cannot write {path}: {(problem.strerror or 'failed').lower()}") from None
+    if stat.S_ISDIR(mode):
+        raise Refused(f"{path} is a folder")
+    if not stat.S_ISREG(mode):
+        raise Refused(f"{path} is not a regular file")
+    if not mode & (stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH):
+        raise Refused(f"{path} is read-only")
+
+
+def _behind(path: Path) -> Path:
+    """The file that a link leads to, so that the link stays one."""
+    return Path(os.path.realpath(path)) if path.is_symlink() else path
+
+
+def _make_folder(folder: Path, made: list[Path]) -> None:
+    """Make a folder and those above it, and remember which are new."""
+    new = [f for f in (folder, *folder.parents) if not f.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    made += reversed(new)
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Only one process at a time writes into a folder. The process that moves the files holds the lock as well."""
+    handle = None
+    with contextlib.suppress(ImportError, OSError):  # where there are no such locks, or not on this file system
+        import fcntl
+
+        handle = os.open(folder, os.O_RDONLY)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        if handle is not None:
+            os.close(handle)
 
 
 def _beside(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
 
 
-def _write(path: Path, text: str) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
+def _write(part: Path, content: str | bytes, place: Path) -> None:
+    """Write what will be moved to a place, with the permissions of the file that is there."""
+    part.unlink(missing_ok=True)
+    data = content.encode() if isinstance(content, str) else content
+    with part.open("xb") as file:  # never through a link that somebody has put there
+        file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    if place.exists():
+        part.chmod(stat.S_IMODE(place.stat().st_mode))
 
 
 def _clear(path: Path) -> None:
@@ -128,13 +193,16 @@ def _refuse_edited(path: Path) -> None:
         raise Refused(f"{path} has been edited since it was generated; `--force` overwrites it")
 
 
-def replace_text(path: Path, text: str) -> None:
-    """Replace a file's text, whole or not at all. Raises Refused."""
+def replace(path: Path, content: str | bytes) -> None:
+    """Replace a file, whole or not at all; what is no file, as a pipe, is written to. Raises Refused."""
+    path = _behind(path)
     part = _beside(path, "partial")
     try:
-        _write(part, text)
-        if path.exists():
-            part.chmod(path.stat().st_mode)
+        if path.exists() and not path.is_file() and not path.is_dir():
+            path.write_bytes(content.encode() if isinstance(content, str) else content)
+            return
+        _refuse_place(path)
+        _write(part, content, path)
         part.replace(path)
     except OSError as problem:
         raise Refused(f"cannot write {path}: {(problem.strerror or 'failed').lower()}") from None

@@ -6,8 +6,11 @@ import csv
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from statistics import fmean
+
+from archdsl.files import replace
 
 PANELS = (("test_error", "test error (%)"), ("train_loss", "training loss"))
 
@@ -28,6 +31,8 @@ def read(folder: Path) -> Run:
     """The run in a directory. Raises PlotError."""
     path = folder / "metrics.csv"
     try:
+        if path.exists() and not path.is_file():
+            raise PlotError(f"{path} is not a file")
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         about = folder / "run.json"
@@ -45,7 +50,7 @@ def read(folder: Path) -> Run:
 def draw(folders: Sequence[Path], output: Path) -> None:
     """Draw error and loss by epoch; runs of one spec, as with several seeds, are one curve: their mean and their range.
 
-    The format follows the name of the output: .svg, .png, .pdf. Raises PlotError.
+    The format follows the name of the output: .svg, .png, .pdf. Raises PlotError, and Refused for the output.
     """
     try:
         from matplotlib.figure import Figure
@@ -60,7 +65,8 @@ def draw(folders: Sequence[Path], output: Path) -> None:
         for name, runs in groups.items():
             epochs = min((run.columns["epoch"] for run in runs), key=len)
             points = list(zip(*(run.columns[key][: len(epochs)] for run in runs), strict=True))
-            label = name if len(runs) == 1 else f"{name}, mean of {len(runs)}"
+            shown = name.replace("$", r"\$")  # matplotlib would read a formula
+            label = shown if len(runs) == 1 else f"{shown}, mean of {len(runs)}"
             (line,) = axes.plot(epochs, [fmean(p) for p in points], label=label, linewidth=1.2)
             if len(runs) > 1:
                 low, high = [min(p) for p in points], [max(p) for p in points]
@@ -69,7 +75,10 @@ def draw(folders: Sequence[Path], output: Path) -> None:
         axes.grid(alpha=0.3)
     figure.axes[0].set_ylim(bottom=0)
     figure.axes[0].legend(fontsize="small")
+    drawn = BytesIO()
+    form = output.suffix.removeprefix(".") or "png"
     try:
-        figure.savefig(output, metadata={"Date": None} if output.suffix == ".svg" else None)
-    except (OSError, ValueError) as problem:
-        raise PlotError(f"cannot write {output}: {problem}") from None
+        figure.savefig(drawn, format=form, metadata={"Date": None} if form == "svg" else None)
+    except ValueError as problem:
+        raise PlotError(f"cannot write {output}: {str(problem).splitlines()[0]}") from None
+    replace(output, drawn.getvalue())

@@ -15,7 +15,7 @@ import pytest
 from support import run, succeed
 
 from archdsl import files
-from archdsl.files import Refused, replace_text, write_all
+from archdsl.files import Refused, replace, write_all
 
 ARCHDSL = (sys.executable, "-m", "archdsl")
 
@@ -89,11 +89,11 @@ def test_no_room_for_the_second_file(output: Path, number: int, monkeypatch: pyt
     before = state(output)
     write = files._write
 
-    def full(path: Path, text: str) -> None:
+    def full(path: Path, text: str, place: Path) -> None:
         if "train" in path.name:
-            write(path, text[:100])
+            write(path, text[:100], place)
             raise OSError(number, os.strerror(number), str(path))
-        write(path, text)
+        write(path, text, place)
 
     monkeypatch.setattr(files, "_write", full)
     with pytest.raises(Refused, match=os.strerror(number).lower()):
@@ -186,7 +186,7 @@ def test_a_formatted_file_keeps_its_mode(tmp_path: Path) -> None:
     path = tmp_path / "net.arch"
     path.write_text("old")
     path.chmod(0o640)
-    replace_text(path, "new\n")
+    replace(path, "new\n")
     assert path.read_text() == "new\n" and path.stat().st_mode & 0o777 == 0o640
 
 

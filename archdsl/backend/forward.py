@@ -35,6 +35,8 @@ class _Plan:
     """Values that are written inside the expression that uses them."""
     statement_of: dict[int, int]
     """Value -> position of the last statement that reads it."""
+    ended: dict[int, list[int]]
+    """Position -> values of this body that no statement from there on reads."""
 
 
 class Forward:
@@ -80,6 +82,8 @@ class Forward:
         plan = _plan(flat, self.alone)
         lines: list[str] = []
         for position, node in enumerate(flat.nodes):
+            for value in plan.ended.get(position, ()):
+                self._variables.pop(value, None)
             if isinstance(node.op, Repeat) and node.id in plan.nested:
                 continue  # a sum that its addition writes
             if self._is_sum(node, flat, plan):
@@ -101,8 +105,9 @@ class Forward:
 
     def _live(self, node: Node, plan: _Plan, position: int, fixed: frozenset[str]) -> frozenset[str]:
         """The variables that are read after the statement of a node."""
-        later = [v for v, last in plan.statement_of.items() if last > position and v != node.id]
-        return fixed.union(*(self._variables[v] for v in later if v in self._variables))
+        last = plan.statement_of
+        later = [names for v, names in self._variables.items() if last.get(v, -1) > position and v != node.id]
+        return fixed.union(*later)
 
     def _variable(self, node: Node, plan: _Plan, position: int, fixed: frozenset[str], *first: str) -> str:
         """The spec's own name for a value, or one of `first`, or a variable that is dead, or a new one."""
@@ -385,7 +390,10 @@ def _plan(flat: Flat, alone: frozenset[str]) -> _Plan:
         return i
 
     last = {value: max(statement_at(i) for i in at) for value, at in users.items()}
-    return _Plan(frozenset(nested), last)
+    ended: dict[int, list[int]] = {}
+    for value in position:
+        ended.setdefault(last.get(value, len(flat.nodes)) + 1, []).append(value)
+    return _Plan(frozenset(nested), last, ended)
 
 
 def kind_of(node: Node) -> str:

@@ -32,11 +32,14 @@ LARGEST = 2**63 - 1
 DIGITS = 60
 """Digits of a number as it is written, and of the numerator and the denominator of a rational number."""
 
+ALL_SOURCE = 256 * 1024
+"""Characters of all files that one spec imports."""
+
 LIST = 10_000
 """Values of a list, with those of the lists in it."""
 
 WORK = 50_000
-"""Expressions that are evaluated for one network; a loop of equal iterations evaluates its body twice."""
+"""Expressions that are evaluated for one network; 16 values of a list are one, and equal iterations two."""
 
 ALL_WORK = 180_000
 """Expressions that are evaluated for all networks of a spec."""
@@ -44,11 +47,17 @@ ALL_WORK = 180_000
 CANDIDATES = 5_000
 """Networks that `match` counts in one search."""
 
-NETWORKS = 10_000
+NETWORKS = 5_000
 """Networks that lists make of one."""
 
 OPERATIONS = 50_000
 """Layers and operations of a generated model. A count has no such limit."""
+
+PICTURE = 5_000
+"""Boxes of a picture."""
+
+ROWS = 10_000
+"""Rows of a table of layers."""
 
 ELEMENTS = 2**48
 """Elements of a tensor or of a weight."""

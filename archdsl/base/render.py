@@ -32,7 +32,7 @@ def _excerpt(labels: list[Label], paint: Paint, mark: str = "^") -> list[str]:
         sign = mark if i == 0 else "-"
         by_line.setdefault(row, []).append((start, max(end, start + 1), sign, label.text))
     width = len(str(max(by_line)))
-    out = [f"{' ' * width}{paint('-->', 'place')} {source.name}:{line}:{column}", f"{' ' * width} |"]
+    out = [f"{' ' * width}{paint('-->', 'place')} {_shown(source.name)}:{line}:{column}", f"{' ' * width} |"]
     above = min(by_line)
     for row in sorted(by_line):
         if row > above + 1:
@@ -49,7 +49,7 @@ def _excerpt(labels: list[Label], paint: Paint, mark: str = "^") -> list[str]:
             pad = "".join("\t" if c == "\t" else " " * _cells(c) for c in text[:first])
             cells = sum(map(_cells, text[first:last])) + max(last - len(text), 0)
             marks = paint(sign * max(cells, 1), "error" if sign == mark else "place")
-            out.append(f"{' ' * width} | {pad}{marks} {note}".rstrip())
+            out.append(f"{' ' * width} | {pad}{marks} {_shown(note)}".rstrip())
     return out
 
 
@@ -89,7 +89,7 @@ def render(diagnostic: Diagnostic, paint: Paint = plain) -> str:
         if label not in shown:
             out += _excerpt([label], paint, "-")
     for note in diagnostic.notes:
-        out.append(f"{paint('note', 'note')}: {note.text}")
+        out.append(f"{paint('note', 'note')}: {_shown(note.text)}")
         if note.label:
             out += _excerpt([note.label], paint, "-")
     if diagnostic.help:

@@ -8,18 +8,25 @@ from collections.abc import Iterable
 from archdsl.base.source import Span
 
 
-def _distance(a: str, b: str) -> int:
-    """Edits (insert, delete, replace, swap of neighbours) that turn `a` into `b`."""
+def _distance(a: str, b: str, most: int) -> int:
+    """Edits (insert, delete, replace, swap of neighbours) that turn `a` into `b`; more than `most` are not counted."""
     rows = [list(range(len(b) + 1))]
     for i, x in enumerate(a, 1):
-        row = [i]
-        for j, y in enumerate(b, 1):
-            best = min(rows[-1][j] + 1, row[-1] + 1, rows[-1][j - 1] + (x != y))
+        row = [i, *[most + 1] * len(b)]
+        for j in range(max(i - most, 1), min(i + most, len(b)) + 1):
+            y = b[j - 1]
+            best = min(rows[-1][j] + 1, row[j - 1] + 1, rows[-1][j - 1] + (x != y))
             if i > 1 and j > 1 and x == b[j - 2] and a[i - 2] == y:
                 best = min(best, rows[-2][j - 2] + 1)
-            row.append(best)
+            row[j] = best
         rows.append(row)
+        if min(row) > most:
+            break
     return rows[-1][-1]
+
+
+_MOST = 4
+"""Edits that a slip makes at most."""
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -32,8 +39,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """
     if len(name) > 64:
         return None
-    limit = max(len(name) // 3, 1) if len(name) > 2 else 0
-    scored = sorted((_distance(name.lower(), k.lower()), k) for k in known if abs(len(k) - len(name)) <= limit)
+    limit = min(max(len(name) // 3, 1), _MOST) if len(name) > 2 else 0
+    scored = sorted((_distance(name.lower(), k.lower(), limit), k) for k in known if abs(len(k) - len(name)) <= limit)
     return scored[0][1] if scored and scored[0][0] <= limit else None
 
 

@@ -18,6 +18,7 @@ from archdsl.base.diagnostics import error
 from archdsl.base.exhaustive import assert_never
 from archdsl.core.ir import Apply, Block, Head, Layer, Loop, Network, Ref, Region, Select, blocks_of
 from archdsl.core.measure import Depths, measures
+from archdsl.core.ways import parting
 
 MOST = 10_000
 """Residual functions."""
@@ -131,8 +132,6 @@ class _Node:
 
     inputs: tuple[int, ...] = ()
     depth: int = 0
-    over: frozenset[int] = frozenset({0})
-    """The values that every way to it passes, itself among them."""
     module: Layer | Block | Loop | None = None
     inside: Counter[int] = field(default_factory=Counter)
     """The residual blocks of what makes it."""
@@ -149,6 +148,8 @@ class _Graph:
         self.depths = depths
         self.known = known
         self.nodes = [_Node()]
+        self.above = [-1]
+        """For each value the last one that every way to its inputs passes."""
         self.uses: Counter[int] = Counter()
 
     def count(self, region: Region, level: int, depths: dict[Ref, int]) -> Counter[int]:
@@ -158,8 +159,7 @@ class _Graph:
         for i, node in enumerate(self.nodes):
             # A shortcut is an operand that passes fewer layers than another.
             if node.kind == "add" and len({self.nodes[j].depth for j in node.inputs}) > 1:
-                source = max(frozenset.intersection(*(self.nodes[j].over for j in node.inputs)))
-                spans[i] = (source, sum(self._terms(j) for j in node.inputs) - 1)
+                spans[i] = (self.above[i], sum(self._terms(j) for j in node.inputs) - 1)
         within = {i for end, (source, _) in spans.items() for i in range(source + 1, end)}
         total = Counter(k for end, (_, k) in spans.items() if end not in within)
         for i, node in enumerate(self.nodes):
@@ -193,8 +193,8 @@ class _Graph:
                 case _:
                     assert_never(step)
             self.uses.update(inputs)
-            over = frozenset({len(self.nodes)}).union(frozenset.intersection(*(self.nodes[j].over for j in inputs)))
-            self.nodes.append(_Node(inputs, depths[here], over, node, inside))
+            self.above.append(parting(self.above, inputs))
+            self.nodes.append(_Node(inputs, depths[here], node, inside))
             values[here] = len(self.nodes) - 1
         return values[region.output]
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 
+from archdsl.base import limits
+from archdsl.base.diagnostics import error
 from archdsl.core.ir import Apply, Block, Head, Layer, Loop, Network, Ref, Region, Select, Step
 from archdsl.core.measure import Measure, child_name, measures
 from archdsl.core.primitives import PRIMITIVES, parameters_of
@@ -38,7 +41,11 @@ def rows(network: Network, depth: int, operations: bool = False) -> list[Row]:
 
     With `operations` there are also those that have neither a module nor another shape, such as a ReLU.
     """
-    return list(_Rows(measures(network.root), depth, operations).block(network.root, "", 1))
+    found = list(islice(_Rows(measures(network.root), depth, operations).block(network.root, "", 1), limits.ROWS + 1))
+    if len(found) > limits.ROWS:
+        problem = f"the tables of {network.name} have more than {limits.ROWS:,} rows"
+        raise error("too-large", None, problem=problem, help="`--depth` says how far down they go")
+    return found
 
 
 class _Rows:

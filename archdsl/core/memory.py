@@ -8,6 +8,7 @@ that torch.autograd.graph.saved_tensors_hooks sees.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Literal
 
 from archdsl.base.exhaustive import assert_never
@@ -309,12 +310,15 @@ def _region_peak(region: Region, level: int, known: dict[int, int]) -> int:
             last[ref] = max(last.get(ref, 0), i)
     sizes = {Ref(level, 0): region.input.size}
     sizes |= {Ref(level, i): step.output.size for i, step in enumerate(region.steps, 1)}
+    changes = [0] * (len(region.steps) + 2)
+    for ref, until in last.items():
+        if ref in sizes and ref.index <= until:
+            changes[ref.index] += sizes[ref]
+            changes[until + 1] -= sizes[ref]
     most = region.input.size
-    for i, step in enumerate(region.steps):
-        if isinstance(step, Head):
-            continue
-        alive = sum(sizes[r] for r, until in last.items() if r in sizes and r.index <= i and until >= i)
-        most = max(most, alive + _working(step, level, known))
+    for step, alive in zip(region.steps, accumulate(changes), strict=False):
+        if not isinstance(step, Head):
+            most = max(most, alive + _working(step, level, known))
     return most
 
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from archdsl.base import limits
+from archdsl.base.diagnostics import error
 from archdsl.core.ir import (
     Apply,
     Block,
@@ -28,6 +30,7 @@ from archdsl.core.ir import (
 from archdsl.core.layers import Row, rows
 from archdsl.core.measure import measures
 from archdsl.core.types import scalar_text
+from archdsl.core.ways import parting
 
 Kind = Literal["conv", "norm", "act", "pool", "block", "join", "other", "head"]
 
@@ -305,6 +308,7 @@ class _Node:
 class _Inside:
     def __init__(self, devices: int) -> None:
         self.devices = devices
+        self.boxes = 0
 
     def block(self, block: Block) -> Part:
         return self._region(block.body)
@@ -334,6 +338,9 @@ class _Inside:
                 case Loop():
                     nodes.append(_Node(self._loop(step, level, values), (values[step.input],)))
             values[Ref(level, i)] = len(nodes) - 1
+            self.boxes += 1
+            if self.boxes > limits.PICTURE:
+                raise error("too-large", None, problem=f"a picture of more than {limits.PICTURE:,} boxes")
         return values[region.output]
 
     def _box(self, step: Apply) -> Part:
@@ -400,11 +407,10 @@ class _Series:
 
     def __init__(self, nodes: Sequence[_Node]) -> None:
         self.nodes = nodes
-        self.over: list[frozenset[int]] = []
-        """The nodes that every way from the input to a node passes."""
-        for i, node in enumerate(nodes):
-            before = [self.over[j] for j in node.inputs]
-            self.over.append(frozenset({i}).union(frozenset.intersection(*before) if before else frozenset()))
+        self.above: list[int] = []
+        """For each node the last one that every way to its inputs passes."""
+        for node in nodes:
+            self.above.append(parting(self.above, node.inputs) if node.inputs else -1)
 
     def part(self, sink: int, source: int) -> Part:
         """What lies between two nodes."""
@@ -416,7 +422,7 @@ class _Series:
             if len(node.inputs) == 1:
                 sink = node.inputs[0]
                 continue
-            common = max(frozenset.intersection(*(self.over[j] for j in node.inputs)))
+            common = parting(self.above, node.inputs)
             parts.append(Branches(_flat(self._branches(node.inputs, common), node.symbol), node.symbol))
             sink = common
         parts.reverse()
@@ -426,14 +432,16 @@ class _Series:
         """The ways from one node to several; those that begin alike begin together."""
         groups: dict[int, list[int]] = {}
         for j in inputs:
-            beyond = [n for n in self.over[j] if n > source]
-            groups.setdefault(min(beyond) if beyond else -j - 1, []).append(j)
+            start = j
+            while self.above[start] > source:
+                start = self.above[start]
+            groups.setdefault(start if start > source else -j - 1, []).append(j)
         out: list[Part] = []
         for members in groups.values():
             if len(members) == 1:
                 out.append(self.part(members[0], source))
                 continue
-            common = max(frozenset.intersection(*(self.over[j] for j in members)))
+            common = parting(self.above, members)
             rest = Branches(self._branches(members, common), "")
             first = self.part(common, source)
             out.append(Series((*(first.parts if isinstance(first, Series) else (first,)), rest)))

@@ -33,6 +33,7 @@ from archdsl.frontend.values import (
     bounded,
     describe,
     is_number,
+    size,
 )
 
 
@@ -48,6 +49,10 @@ class Scope:
     """How many loops are around."""
     plain: bool = False
     """Within a mean with drop-path: of an `if` only the arm that is taken is kept, so that means inside are seen."""
+
+
+_VALUES = 16
+"""Values of a list that are read or made in the time of one expression."""
 
 
 class Evaluator(ABC):
@@ -84,13 +89,7 @@ class Evaluator(ABC):
 
     def eval(self, expr: syntax.Expr, scope: Scope) -> Value:
         """The value of an expression; flows become tensors of the region under construction."""
-        self.work += 1
-        if self.work > limits.WORK:
-            problem = f"this network takes more than {limits.WORK:,} steps to work out"
-            raise error("too-large", expr.span, problem=problem, help="equal iterations of a loop count once")
-        if self.all_work + self.work > limits.ALL_WORK:
-            problem = f"the networks of this spec take more than {limits.ALL_WORK:,} steps to work out"
-            raise error("too-large", expr.span, problem=problem, help="put some of them into a spec of their own")
+        self._spend(1, expr.span)
         match expr:
             case syntax.Number(value=value) | syntax.String(value=value) | syntax.Constant(value=value):
                 return value
@@ -103,7 +102,9 @@ class Evaluator(ABC):
             case syntax.Input():
                 return self._input(expr.span, scope)
             case syntax.ListExpr():
-                return bounded(tuple(self.eval(item, scope) for item in expr.items), expr.span)
+                return self._touched(
+                    bounded(tuple(self.eval(item, scope) for item in expr.items), expr.span), expr.span
+                )
             case syntax.Attribute():
                 return self._attribute(expr, scope)
             case syntax.Index():
@@ -127,6 +128,20 @@ class Evaluator(ABC):
                 return tensor
             case syntax.Labelled() | syntax.Group() | syntax.Loop() | syntax.Join():
                 return self._step(expr, self._input(expr.span, scope), scope)
+
+    def _spend(self, steps: int, span: Span) -> None:
+        self.work += steps
+        if self.work > limits.WORK:
+            problem = f"this network takes more than {limits.WORK:,} steps to work out"
+            raise error("too-large", span, problem=problem, help="equal iterations of a loop count once")
+        if self.all_work + self.work > limits.ALL_WORK:
+            problem = f"the networks of this spec take more than {limits.ALL_WORK:,} steps to work out"
+            raise error("too-large", span, problem=problem, help="put some of them into a spec of their own")
+
+    def _touched(self, value: Value, span: Span) -> Value:
+        """A value that is read or made as a whole, which takes time in proportion to its size."""
+        self._spend(size(value) // _VALUES, span)
+        return value
 
     def _name(self, name: syntax.Name, scope: Scope) -> Value:
         if name.name in scope.names:
@@ -192,9 +207,10 @@ class Evaluator(ABC):
             return self._affine(expr, pairs, scope)
         if any(isinstance(v, Tensor | Template | Shared) for v in values) and expr.operator in ("+", "*"):
             return self._operator("add" if expr.operator == "+" else "multiply", pairs, scope, expr.span)
-        result = values[0]
+        result = self._touched(values[0], expr.span)
         for value in values[1:]:
-            result = arithmetic(expr.operator, result, value, expr.span)
+            self._touched(value, expr.span)
+            result = self._touched(arithmetic(expr.operator, result, value, expr.span), expr.span)
         return result
 
     def _each(self, exprs: Sequence[syntax.Expr], scope: Scope) -> list[tuple[Value, Span]]:
@@ -277,7 +293,7 @@ class Evaluator(ABC):
             hidden = isinstance(callee, Choice) and self.library.find(callee.name, scope.frame.module)
             help = "here it is one of the choices of a parameter, which hides the definition" if hidden else None
             raise error("not-callable", expr.callee.span, found=describe(callee), help=help)
-        return bind(callee, self._given(expr.args, callee, scope), expr.span)
+        return self._touched(bind(callee, self._given(expr.args, callee, scope), expr.span), expr.span)
 
     def _multiply(self, expr: syntax.Multiply, scope: Scope) -> Value:
         """`f x[k=4]`: sets `k` of a residual block; any other block is the residual function of a `Residual`."""
@@ -293,7 +309,7 @@ class Evaluator(ABC):
             assert found and isinstance(found[0], Block)
             given = Given("function", callee, expr.callee.span, expr.callee.span)
             callee = bind(Template(found[0]), [given], expr.span)
-        return bind(callee, self._given(expr.args, callee, scope), expr.span)
+        return self._touched(bind(callee, self._given(expr.args, callee, scope), expr.span), expr.span)
 
     def _given(self, args: tuple[syntax.Argument, ...], callee: Template, scope: Scope) -> list[Given]:
         params = parameters(callee.callee)

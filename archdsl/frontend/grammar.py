@@ -20,8 +20,9 @@ from archdsl.frontend.parser import grammar_text, number
 from archdsl.frontend.slips import YAML
 from archdsl.frontend.syntax_errors import explain
 
-_COMMENT_OR_STRING = re.compile(r'"(?:\\.|[^"\\\n])*"|#[^\n]*')
-_TOKEN = re.compile(r'"(?:\\.|[^"\\\n])*"|#[^\n]*|\w+|[^\w\s]')
+# A text that is not closed is one as well, to the end of its line: else every quote in it would be looked at again.
+_COMMENT_OR_STRING = re.compile(r'"(?:\\.|[^"\\\n])*"?|#[^\n]*')
+_TOKEN = re.compile(r'"(?:\\.|[^"\\\n])*"?|#[^\n]*|\w+|[^\w\s]')
 _BLANKS = re.compile(r"(?:[ \t\r\n\f;]|#[^\n]*)*")
 _CONTINUES = re.compile(r"->|[-+*/%,)\]}]|[=!]=|[<>]|(?:else|then|and|or|on)\b|$")
 _EXPECTS_MORE = frozenset(

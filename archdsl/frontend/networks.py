@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import cast
 
+from archdsl.base import limits
 from archdsl.base.diagnostics import ArchError, Diagnostic, Gathering, Note, arranged, diagnose, error
 from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.source import Source, Span
@@ -71,7 +71,7 @@ def elaborate(source: Source, folder: Path | None, name: str) -> Elaboration:
     pairs: list[tuple[syntax.NamedNet | syntax.Net, Elaborated]] = []
     items = _networks(module)
     for item in items:
-        if item.span in broken:
+        if item.span in broken or len(module.problems) >= limits.PROBLEMS:
             continue
         with parts:
             for one in each_of(elaborator, module, item):
@@ -98,13 +98,20 @@ def _broken(module: Module) -> set[Span]:
     # Of a wrong call the rest can still be worked out; the call is wrong again then, in the same words.
     wrong = [d.primary.span for d in module.problems if d.primary and not d.code.startswith("E03")]
     items = module.file.items
-    broken = {i.span for i in items if any(i.span.start <= w.start < i.span.end for w in wrong)}
-    while True:
-        names = {n for i in items if i.span in broken for n in _defined(i)} | module.missing
-        further = {i.span for i in items if i.span not in broken and names & set(re.findall(r"\w+", i.span.text))}
-        if not further:
-            return broken
-        broken |= further
+    found = [i for i in items if any(i.span.start <= w.start < i.span.end for w in wrong)]
+    names = {*module.missing, *(n for i in found for n in _defined(i))}
+    if not names:
+        return {i.span for i in found}
+    speak: dict[str, list[syntax.Item]] = {}
+    for item in items:
+        for word in set(re.findall(r"\w+", item.span.text)):
+            speak.setdefault(word, []).append(item)
+    broken = {i.span for i in found}
+    while names:
+        further = [i for i in speak.get(names.pop(), ()) if i.span not in broken]
+        broken |= {i.span for i in further}
+        names |= {n for i in further for n in _defined(i)}
+    return broken
 
 
 def _defined(item: syntax.Item) -> list[str]:
@@ -162,7 +169,7 @@ def elaborated_item(
         root=root.block,
         recipe=recipe,
         source_name=module.file.source.name,
-        source_hash=_digest(module.file),
+        source_hash=module.digest,
         doc=doc,
         placement=_placement(places),
     )
@@ -177,16 +184,6 @@ def elaborated_item(
                 raise error("bad-expect", expectation.what_span, problem=problem, secondary=also)
     parts.settle()
     return Elaborated(network, expectations, places[0].span if places else None)
-
-
-def _digest(file: syntax.File) -> str:
-    """The hash of a spec. Where it runs is left out: a checkpoint moves between placements."""
-    text = file.source.text
-    for item in reversed(file.items):
-        body = item.clauses if isinstance(item, syntax.NamedNet) else getattr(item, "body", ())
-        for clause in reversed([s for s in body if isinstance(s, syntax.Place)]):
-            text = f"{text[: clause.span.start].rstrip()}{text[clause.span.end :]}"
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _placement(clauses: Sequence[syntax.Place]) -> Placement | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from archdsl import resources
@@ -30,7 +31,7 @@ _SHARED_BLOCKS = "blocks.arch"
 """The library file whose blocks every spec sees; of the other library files a spec sees the nets."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class Module:
     """A file and the names it sees."""
 
@@ -42,7 +43,17 @@ class Module:
     unread: str = ""
     """The text of its items that cannot be read."""
 
-    @property
+    @cached_property
+    def digest(self) -> str:
+        """The hash of its text. Where it runs is left out: a checkpoint moves between placements."""
+        text = self.file.source.text
+        for item in reversed(self.file.items):
+            body = item.clauses if isinstance(item, syntax.NamedNet) else getattr(item, "body", ())
+            for clause in reversed([s for s in body if isinstance(s, syntax.Place)]):
+                text = f"{text[: clause.span.start].rstrip()}{text[clause.span.end :]}"
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @cached_property
     def missing(self) -> set[str]:
         """The names that it would define if all of it could be read."""
         return {name for names in _HEAD.findall(self.unread) for name in re.findall(r"\w+", names)}
@@ -54,6 +65,8 @@ class Library:
     def __init__(self) -> None:
         self._modules: dict[Path, Module] = {}
         self._loading: list[Path] = []
+        self._read = 0
+        """Characters of the files that were imported."""
         self._homes: dict[int, Module] = {}
         self._folder: Path | None = None
         """The folder of the spec, outside of which nothing is read."""
@@ -80,9 +93,15 @@ class Library:
         path = path.resolve()
         if path not in self._modules:
             name = f"std/{path.name}" if library else _shown(path)
+            source = read(path, name, library)
+            self._read += 0 if library else len(source.text)
+            if self._read > limits.ALL_SOURCE:
+                raise error("too-large", None, problem=f"more than {limits.ALL_SOURCE:,} characters are imported")
             self._loading.append(path)
-            self._modules[path] = self.module(read(path, name, library), path.parent)
-            self._loading.pop()
+            try:
+                self._modules[path] = self.module(source, path.parent)
+            finally:
+                self._loading.pop()
         return self._modules[path]
 
     def find(self, name: str, module: Module) -> tuple[Global, Module] | None:
@@ -126,7 +145,7 @@ class Library:
         try:
             path = (root / text).resolve()
             is_special = path.exists() and not path.is_file()
-        except (OSError, ValueError) as problem:
+        except (OSError, ValueError, RuntimeError) as problem:  # RuntimeError: links that go in a circle
             raise error("no-file", item.path.span, name=text, reason="no such file") from problem
         if path in self._loading:
             raise error("import-cycle", item.path.span, file=text)
@@ -157,6 +176,8 @@ class Library:
 def read(path: Path, name: str, library: bool = False) -> Source:
     """A file as a source. Raises ArchError without a span if it cannot be read."""
     try:
+        if path.is_fifo() and not str(path).startswith("/dev/"):
+            raise error("no-file", None, name=name, reason="not a file")  # it might never end
         with path.open(encoding="utf-8-sig") as file:
             text = file.read(limits.SOURCE + 1)
         if len(text) > limits.SOURCE:

@@ -17,7 +17,7 @@ from archdsl.core.types import Scalar, Shape
 from archdsl.frontend import syntax
 from archdsl.frontend.builder import Builder, Frame
 from archdsl.frontend.evaluate import Evaluator, Scope, origin
-from archdsl.frontend.resolve import any_expression
+from archdsl.frontend.resolve import any_expression, names_in_message
 from archdsl.frontend.values import Shared, Template, Tensor, Unknown, Value, describe, is_number, show
 
 
@@ -113,7 +113,7 @@ class Statements(Evaluator):
     def _require(self, statement: syntax.Require, body: tuple[syntax.Statement, ...], scope: Scope) -> None:
         if self._condition(statement.condition, scope):
             return
-        words = re.sub(r"\{([A-Za-z_]\w*)\}", lambda m: show(scope.names[m[1]]), statement.message.value)
+        words = _filled(statement.message.value, scope)
         culprit = self._culprit(statement, scope)
         if culprit is None:
             raise error("require", statement.condition.span, message=words)
@@ -166,6 +166,17 @@ class Statements(Evaluator):
                 if keys - {"needs-input"}:
                     return False
         return True
+
+
+def _filled(message: str, scope: Scope) -> str:
+    """A message with the values that it shows, each as far as it can be read."""
+    values = {n: show(scope.names[n]) for n in set(names_in_message(message))}
+    short = {n: v if len(v) <= _READABLE else f"{v[:_READABLE]}..." for n, v in values.items()}
+    return re.sub(r"\{([A-Za-z_]\w*)\}", lambda m: short[m[1]], message[: 10 * _READABLE])
+
+
+_READABLE = 100
+"""Characters of a value."""
 
 
 def note_scalar(scalars: dict[str, Scalar], name: str, value: Value) -> None:

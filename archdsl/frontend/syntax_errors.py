@@ -116,7 +116,7 @@ def _open(source: Source, offset: int, token: Token) -> tuple[Label, ...]:
 def _open_bracket(text: str) -> int | None:
     """Offset of the innermost bracket that is never closed."""
     open_at: list[int] = []
-    for match in re.finditer(r'"(?:\\.|[^"\\\n])*"|#[^\n]*|[(\[{}\])]', text):
+    for match in re.finditer(r'"(?:\\.|[^"\\\n])*"?|#[^\n]*|[(\[{}\])]', text):
         if match[0] in "([{":
             open_at.append(match.start())
         elif match[0] in ")]}" and open_at:

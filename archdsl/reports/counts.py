@@ -92,6 +92,8 @@ def size(count: float) -> str:
     >>> size(999), size(1_234_567), size(2.5e9)
     ('999 B', '1.2 MB', '2.5 GB')
     """
+    if count > 10**18:
+        return f"{int(count) // 10**9:,} GB"  # it may be beyond what floating point holds
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"

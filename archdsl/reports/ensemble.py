@@ -13,7 +13,7 @@ from archdsl.core.ensemble import Ensemble, ensemble
 from archdsl.core.ir import Network
 from archdsl.core.measure import measure
 from archdsl.drawing.chart import Panel, chart
-from archdsl.files import replace_text
+from archdsl.files import replace
 from archdsl.reports.tables import table
 
 
@@ -74,4 +74,4 @@ def draw(found: Sequence[tuple[Network, Ensemble]], output: Path) -> None:
             tuple(one.effective for _, one in found),
         ),
     )
-    replace_text(output, chart(panels, [network.spec for network, _ in found]))
+    replace(output, chart(panels, [network.spec for network, _ in found]))
