@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import sys
@@ -12,6 +13,7 @@ import click
 
 from archdsl.analysis import COMMANDS
 from archdsl.base.diagnostics import ArchError, Diagnostic, Gathering
+from archdsl.base.render import visible
 from archdsl.base.version import __version__
 from archdsl.commands import BUG, WRONG, failing, place_option, specs_argument
 
@@ -21,7 +23,13 @@ def main() -> None:
     gc.disable()  # a command ends before there is garbage worth collecting
     try:
         cli(prog_name="archdsl", standalone_mode=True)
+    except BrokenPipeError:
+        sys.exit(0)
     except Exception as problem:
+        if isinstance(problem, OSError) and problem.filename is None:  # what is written to has no room left
+            with contextlib.suppress(OSError):
+                click.echo(f"error: cannot write: {(problem.strerror or 'failed').lower()}", err=True)
+            sys.exit(WRONG)
         _report_bug(problem)
         sys.exit(BUG)
 
@@ -185,14 +193,14 @@ def fmt(files: Sequence[str], only_check: bool, show_diff: bool) -> None:
         click.echo("".join(line if line.endswith("\n") else f"{line}\n" for line in lines), nl=False)
     if only_check or show_diff:
         for name, _, _ in changed:
-            click.echo(f"would change {name}", err=True)
+            click.echo(f"would change {visible(name)}", err=True)
         sys.exit(WRONG if changed else 0)
     for name, old, new in found:
         if name == "-":
             click.echo(new, nl=False)
         elif new != old:
             replace(Path(name), new)
-            click.echo(f"formatted {name}", err=True)
+            click.echo(f"formatted {visible(name)}", err=True)
 
 
 def _standard_input() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 import click
 
 from archdsl.base.diagnostics import ArchError
-from archdsl.base.render import Paint, plain, render
+from archdsl.base.render import Paint, plain, render, visible
 
 WRONG, USAGE, BUG = 1, 2, 70
 
@@ -38,16 +37,7 @@ def failing(command: Callable[..., Any]) -> Callable[..., Any]:
                 click.echo(render(diagnostic, paint), err=True)
             sys.exit(WRONG)
         except Refused as problem:
-            click.echo(f"error: {problem}", err=True)
-            sys.exit(WRONG)
-        except BrokenPipeError:
-            sys.exit(0)
-        except OSError as problem:
-            if problem.filename is not None:
-                raise
-            # What is written to has no room left.
-            with contextlib.suppress(OSError):
-                click.echo(f"error: cannot write: {(problem.strerror or 'failed').lower()}", err=True)
+            click.echo(f"error: {visible(str(problem))}", err=True)
             sys.exit(WRONG)
 
     return wrapped

@@ -32,13 +32,13 @@ def _excerpt(labels: list[Label], paint: Paint, mark: str = "^") -> list[str]:
         sign = mark if i == 0 else "-"
         by_line.setdefault(row, []).append((start, max(end, start + 1), sign, label.text))
     width = len(str(max(by_line)))
-    out = [f"{' ' * width}{paint('-->', 'place')} {_shown(source.name)}:{line}:{column}", f"{' ' * width} |"]
+    out = [f"{' ' * width}{paint('-->', 'place')} {visible(source.name)}:{line}:{column}", f"{' ' * width} |"]
     above = min(by_line)
     for row in sorted(by_line):
         if row > above + 1:
             out.append("...")
         above = row
-        whole = _shown(source.line(row))
+        whole = visible(source.line(row))
         text, cut = _window(whole, by_line[row][0][0] - 1)
         out.append(f"{row:>{width}} | {text}".rstrip())
         for start, end, sign, note in sorted(by_line[row], reverse=True):
@@ -49,12 +49,12 @@ def _excerpt(labels: list[Label], paint: Paint, mark: str = "^") -> list[str]:
             pad = "".join("\t" if c == "\t" else " " * _cells(c) for c in text[:first])
             cells = sum(map(_cells, text[first:last])) + max(last - len(text), 0)
             marks = paint(sign * max(cells, 1), "error" if sign == mark else "place")
-            out.append(f"{' ' * width} | {pad}{marks} {_shown(note)}".rstrip())
+            out.append(f"{' ' * width} | {pad}{marks} {visible(note)}".rstrip())
     return out
 
 
-def _shown(text: str) -> str:
-    """Text of a spec for a terminal, which some characters would command: each of them is one sign."""
+def visible(text: str) -> str:
+    """Text for a terminal, which some characters would command: each of them is one sign."""
     return "".join(c if c.isprintable() or c == "\t" else "\ufffd" for c in text)
 
 
@@ -80,7 +80,7 @@ def _same_source(labels: tuple[Label, ...], source: Source) -> list[Label]:
 
 def render(diagnostic: Diagnostic, paint: Paint = plain) -> str:
     """A diagnostic as the text a terminal shows, without a final newline."""
-    out = [f"{paint(f'error[{diagnostic.code}]', 'error')}: {_shown(diagnostic.message)}"]
+    out = [f"{paint(f'error[{diagnostic.code}]', 'error')}: {visible(diagnostic.message)}"]
     shown: list[Label] = []
     if diagnostic.primary:
         shown = [diagnostic.primary, *_same_source(diagnostic.secondary, diagnostic.primary.span.source)]
@@ -89,11 +89,11 @@ def render(diagnostic: Diagnostic, paint: Paint = plain) -> str:
         if label not in shown:
             out += _excerpt([label], paint, "-")
     for note in diagnostic.notes:
-        out.append(f"{paint('note', 'note')}: {_shown(note.text)}")
+        out.append(f"{paint('note', 'note')}: {visible(note.text)}")
         if note.label:
             out += _excerpt([note.label], paint, "-")
     if diagnostic.help:
-        out.append(f"{paint('help', 'help')}: {_shown(diagnostic.help)}")
+        out.append(f"{paint('help', 'help')}: {visible(diagnostic.help)}")
     return "\n".join(out)
 
 
