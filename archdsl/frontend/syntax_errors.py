@@ -73,8 +73,17 @@ def _bad_character(source: Source, offset: int, help: str | None) -> ArchError:
     word = re.compile(r"\d[\w.]*").match(source.text, offset)
     if word:  # digits do begin one, but this is none
         return error("unexpected", Span(source, offset, word.end()), found=f"`{word[0][:40]}`", help=help)
+    text = re.compile(r'"(?:\\.|[^"\\\n])*"').match(source.text, offset)
+    if text:  # it has an end, so it is one of its characters
+        inside = next((i for i, c in enumerate(text[0]) if not c.isprintable() and c != "\t"), None)
+        escape = re.search(r'\\[^"\\n]', text[0])
+        if inside is not None:
+            offset, help = offset + inside, "a text has no characters that control a terminal"
+        elif escape:
+            offset, help = offset + escape.start(), r"the escapes of a text are \\, \" and \n"
+    character = source.text[offset]
     found = f"`{character}`"
-    if not character.isascii():
+    if not character.isascii() or not character.isprintable():
         name = unicodedata.name(character, "").lower()
         found += f" (U+{ord(character):04X}{f', {name}' if name else ''})"
     return error("bad-character", Span(source, offset, offset + 1), found=found, help=help)
