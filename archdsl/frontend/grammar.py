@@ -79,6 +79,8 @@ class Newlines:
                     looked_to = blanks.end() if blanks else end
                     continues = _CONTINUES.match(self.text, looked_to) is not None
                 if token == ";":
+                    if self.text.startswith("-", looked_to) and not self.text.startswith("->", looked_to):
+                        token.type = ";"  # no statement begins with a sign: in a new line it would go on
                     drops = previous == "LBRACE" or self.text[looked_to : looked_to + 1] in ("}", "")
                 else:
                     drops = previous in _EXPECTS_MORE or continues or bool(brackets and brackets[-1] in "([")
