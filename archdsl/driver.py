@@ -20,7 +20,7 @@ from archdsl.core.placement import place, sums
 from archdsl.core.verify import verify
 from archdsl.frontend.networks import Elaborated, elaborate
 from archdsl.frontend.places import misplaced, parse_placement
-from archdsl.frontend.resolve import read
+from archdsl.frontend.resolve import Texts, read
 
 COMMAND_LINE = "<command line>"
 
@@ -85,10 +85,13 @@ def load(spec: str, place: str | None = None) -> list[Compiled]:
     return list(found.compiled)
 
 
-def examine(source: Source, folder: Path | None, name: str) -> Examined:
-    """The networks of a source, also those that are not what it expects, and everything wrong. Raises nothing."""
+def examine(source: Source, folder: Path | None, name: str, texts: Texts | None = None) -> Examined:
+    """The networks of a source, also those that are not what it expects, and everything wrong. Raises nothing.
+
+    `texts` are files that stand otherwise in an editor than they are saved.
+    """
     try:
-        found = _compile(source, folder, name, None)
+        found = _compile(source, folder, name, None, texts)
     except ArchError as problem:
         return Examined((), arranged(problem.diagnostics, source))
     parts = Gathering()
@@ -99,11 +102,11 @@ def examine(source: Source, folder: Path | None, name: str) -> Examined:
     return Examined(found.compiled, arranged(parts.found, source))
 
 
-def _compile(source: Source, folder: Path | None, name: str, place: str | None) -> Examined:
+def _compile(source: Source, folder: Path | None, name: str, place: str | None, texts: Texts | None = None) -> Examined:
     """The networks of a source, and what is wrong with others. Raises ArchError."""
     limits.deep()
     try:
-        found = elaborate(source, folder, name)
+        found = elaborate(source, folder, name, texts)
         parts = Gathering()
         parts.found += found.problems
         compiled = []

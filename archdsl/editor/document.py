@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from archdsl.base.source import Source
 from archdsl.driver import Examined, examine
 from archdsl.editor.uses import Uses, uses_of
 from archdsl.frontend import syntax
-from archdsl.frontend.resolve import Global, Library, Module, read
+from archdsl.frontend.resolve import Global, Library, Module, Texts
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,11 +27,13 @@ class Document:
     """Where its imports are looked for."""
     network: str
     """What a network without a name is called."""
+    texts: Texts = field(default_factory=dict)
+    """The other files that are open, as they stand in the editor."""
 
     @cached_property
     def examined(self) -> Examined:
         """Its networks, and what is wrong with it."""
-        return examine(self.source, self.folder, self.network)
+        return examine(self.source, self.folder, self.network, self.texts)
 
     @cached_property
     def uses(self) -> Uses:
@@ -67,30 +69,32 @@ class Document:
                 yield name, found
 
     def imported(self, path: str) -> Document | None:
-        """The file that an import names, as it is saved."""
-        root = (resources.folder("specs") if path.startswith("std/") else self.folder or Path.cwd()).resolve()
+        """The file that an import names."""
         try:
-            file = (root / path).resolve()
-            is_there = file.is_relative_to(root) and file.is_file()
-            return opened(read(file, path).text, file) if is_there else None
-        except (ArchError, OSError, ValueError):
+            file = self._library.imported(path, self.folder)
+            return opened(self._library.source(file).text, file)
+        except ArchError:
             return None
 
     @cached_property
     def _library(self) -> Library:
-        return Library()
+        return Library(self.texts)
 
 
-def opened(text: str, path: Path | None, name: str = "untitled") -> Document:
+def as_read(text: str) -> str:
+    """A text of an editor as a file is read: lines end in one way, and there are no halves of characters."""
+    return re.sub("[\ud800-\udfff]", "\ufffd", re.sub("\r\n?", "\n", text))
+
+
+def opened(text: str, path: Path | None, name: str = "untitled", texts: Texts | None = None) -> Document:
     """The document of a text as it stands in an editor; `path` is where it is saved, or will be."""
-    # As a file is read: lines end in one way, and there are no halves of characters.
-    text = re.sub("[\ud800-\udfff]", "\ufffd", re.sub("\r\n?", "\n", text))
+    text = as_read(text)
     if path is None:
-        document = Document(Source(name, text), None, slug(name))
+        document = Document(Source(name, text), None, slug(name), texts or {})
     else:
         in_library = path.resolve().parent == (resources.folder("specs") / "std").resolve()
         source = Source(f"std/{path.name}" if in_library else str(path), text, in_library)
-        document = Document(source, path.parent, slug(path.stem))
+        document = Document(source, path.parent, slug(path.stem), texts or {})
     document.source.position(0)  # finds its lines now: several threads may ask
     return document
 

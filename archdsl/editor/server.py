@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 import threading
 import traceback
 from collections.abc import Awaitable, Callable
@@ -22,11 +23,12 @@ from archdsl.base.version import __version__
 from archdsl.editor.completion import Completion, Kind, completions
 from archdsl.editor.definition import definition
 from archdsl.editor.diagnostics import Problem, problems
-from archdsl.editor.document import Document, opened, path_of
+from archdsl.editor.document import Document, as_read, opened, path_of
 from archdsl.editor.hints import Hint, hints
 from archdsl.editor.hover import hover
 from archdsl.editor.positions import Encoding, Position, offset_of, position_of
 from archdsl.frontend.formatter import formatted
+from archdsl.frontend.resolve import Texts
 
 _Placed: TypeAlias = types.HoverParams | types.CompletionParams | types.DefinitionParams
 
@@ -66,6 +68,8 @@ class Server:
         feature(types.TEXT_DOCUMENT_DID_OPEN)(self._guarded(self._check))
         feature(types.TEXT_DOCUMENT_DID_CHANGE)(self._guarded(self._check))
         feature(types.TEXT_DOCUMENT_DID_SAVE)(self._guarded(self._check_all))
+        feature(types.INITIALIZED)(self._guarded(self._watch))
+        feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)(self._guarded(self._check_all))
         feature(types.TEXT_DOCUMENT_DID_CLOSE)(self._guarded(self._close))
         feature(types.TEXT_DOCUMENT_HOVER)(self._guarded(self._hover))
         feature(types.TEXT_DOCUMENT_INLAY_HINT)(self._guarded(self._hints))
@@ -104,11 +108,16 @@ class Server:
         """The document as it stands in the editor."""
         text = self.connection.workspace.get_text_document(uri).source
         path = to_fs_path(uri)
-        fresh = opened(text, Path(path) if path else None, uri)
+        fresh = opened(text, Path(path) if path else None, uri, self._others(uri))
         known = self._documents.get(uri)
-        if known is None or known.source.text != fresh.source.text:
+        if known is None or known.source.text != fresh.source.text or known.texts != fresh.texts:
             self._documents[uri] = known = fresh
         return known
+
+    def _others(self, uri: str) -> Texts:
+        """The texts of the other files that are open."""
+        open_ = {d.uri: d.source for d in self.connection.workspace.text_documents.values() if d.uri != uri}
+        return {Path(path).resolve(): as_read(text) for other, text in open_.items() if (path := to_fs_path(other))}
 
     @property
     def _encoding(self) -> Encoding:
@@ -138,9 +147,16 @@ class Server:
 
     async def _check(self, params: types.DidOpenTextDocumentParams | types.DidChangeTextDocumentParams) -> None:
         await self._publish(params.text_document.uri)
+        await self._check_others(params.text_document.uri)
 
-    async def _check_all(self, params: types.DidSaveTextDocumentParams) -> None:
-        """A file that was saved may be imported by the others."""
+    async def _check_others(self, uri: str) -> None:
+        """Check what may import a file that is another now."""
+        for other in self.connection.workspace.text_documents.values():
+            if other.uri != uri and re.search(r'^from\s*"', other.source, re.MULTILINE):
+                await self._publish(other.uri)
+
+    async def _check_all(self, params: types.DidSaveTextDocumentParams | types.DidChangeWatchedFilesParams) -> None:
+        """A file that was saved, or changed by somebody else, may be imported by those that are open."""
         self._documents.clear()
         for uri in [d.uri for d in self.connection.workspace.text_documents.values()]:
             await self._publish(uri)
@@ -149,6 +165,17 @@ class Server:
         uri = params.text_document.uri
         self._documents.pop(uri, None)
         self.connection.text_document_publish_diagnostics(types.PublishDiagnosticsParams(uri, []))
+        await self._check_others(uri)
+
+    async def _watch(self, params: types.InitializedParams) -> None:
+        """Ask to be told of files that change on disk."""
+        workspace = self.connection.client_capabilities.workspace
+        watching = workspace.did_change_watched_files if workspace else None
+        if watching and watching.dynamic_registration:
+            options = types.DidChangeWatchedFilesRegistrationOptions([types.FileSystemWatcher("**/*.arch")])
+            method = types.WORKSPACE_DID_CHANGE_WATCHED_FILES
+            wanted = types.RegistrationParams([types.Registration("watch", method, options)])
+            await self.connection.client_register_capability_async(wanted)
 
     async def _publish(self, uri: str) -> None:
         """Send what is wrong with a document, unless it has changed by then."""

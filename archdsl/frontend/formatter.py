@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from archdsl.base.diagnostics import ArchError
 from archdsl.base.source import Source, Span
 from archdsl.frontend import syntax
 from archdsl.frontend.dump import dump
@@ -44,7 +45,10 @@ def formatted(source: Source) -> str:
     for _ in range(_ROUNDS):
         if text == before:
             return text
-        again = parse(Source(source.name, text))
+        try:
+            again = parse(Source(source.name, text))
+        except ArchError as problem:
+            raise AssertionError(f"the formatter wrote what cannot be read: {problem}") from problem
         assert dump(again, spans=False) == dump(tree, spans=False), "the formatter changed what the spec says"
         text, before = format_file(again), text
     raise AssertionError("formatting has no end")

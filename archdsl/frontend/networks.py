@@ -27,7 +27,7 @@ from archdsl.frontend.evaluate import Scope
 from archdsl.frontend.oneline import format_expression, format_on
 from archdsl.frontend.parser import UNITS, figure
 from archdsl.frontend.places import placement_of
-from archdsl.frontend.resolve import Library, Module
+from archdsl.frontend.resolve import Library, Module, Texts
 from archdsl.frontend.sweeps import each_of
 from archdsl.frontend.values import Template, describe
 
@@ -60,9 +60,9 @@ class Elaboration:
     problems: tuple[Diagnostic, ...]
 
 
-def elaborate(source: Source, folder: Path | None, name: str) -> Elaboration:
+def elaborate(source: Source, folder: Path | None, name: str, texts: Texts | None = None) -> Elaboration:
     """Every network of a source; one that has no name of its own takes `name`. Raises ArchError beyond the limits."""
-    library = Library()
+    library = Library(texts)
     module = library.examined(source, folder)
     elaborator = Elaborator(library)
     parts = Gathering()

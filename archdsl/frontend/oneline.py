@@ -99,7 +99,9 @@ def _bare(expr: syntax.Expr) -> str:
 def times(expr: syntax.Multiply) -> str:
     """What is multiplied, up to the bracket; a space parts the sign from a name or number."""
     callee = inline(expr.callee, POSTFIX)
-    return f"{callee} x[" if callee[-1].isalnum() or callee[-1] == "_" else f"{callee}x["
+    if isinstance(expr.callee, syntax.Name | syntax.Attribute):
+        return f"{callee} x["
+    return f"{callee}x[" if callee[-1] in ")]" else f"({callee})x["
 
 
 def _binary(expr: syntax.Binary) -> str:

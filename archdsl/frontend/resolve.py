@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
@@ -23,6 +23,9 @@ from archdsl.frontend.parser import readable
 from archdsl.frontend.syntax import Block, Definition, Net
 
 Global = Block | Net | Primitive | DataSet
+
+Texts = Mapping[Path, str]
+"""Files as they stand in an editor, which need not be as they are saved."""
 
 _DEFINITION = re.compile(r"^(net|block|flow) ([A-Za-z_]\w*)\b(?! *=)", re.MULTILINE)
 _HEAD = re.compile(r"\b(?:net|block|flow|def|class|import)\s+(\w+(?:\s*,\s*\w+)*)")
@@ -62,7 +65,8 @@ class Module:
 class Library:
     """Loads each file once; the standard library on demand, by name."""
 
-    def __init__(self) -> None:
+    def __init__(self, texts: Texts | None = None) -> None:
+        self._texts = texts or {}
         self._modules: dict[Path, Module] = {}
         self._loading: list[Path] = []
         self._read = 0
@@ -92,8 +96,7 @@ class Library:
         """The module of a file. Raises ArchError, also where files import each other in a circle."""
         path = path.resolve()
         if path not in self._modules:
-            name = f"std/{path.name}" if library else _shown(path)
-            source = read(path, name, library)
+            source = self.source(path, library)
             self._read += 0 if library else len(source.text)
             if self._read > limits.ALL_SOURCE:
                 raise error("too-large", None, problem=f"more than {limits.ALL_SOURCE:,} characters are imported")
@@ -138,22 +141,33 @@ class Library:
                 self._homes[id(item)] = module
         module.problems += parts.found
 
-    def _import(self, module: Module, item: syntax.Import, folder: Path | None) -> None:
-        text = item.path.value
+    def imported(self, text: str, folder: Path | None, span: Span | None = None) -> Path:
+        """The file that an import names. Raises ArchError for one that cannot be read, or may not."""
         in_library = text.startswith("std/")
         root = (resources.folder("specs") if in_library else folder or Path.cwd()).resolve()
         try:
             path = (root / text).resolve()
             is_special = path.exists() and not path.is_file()
         except (OSError, ValueError, RuntimeError) as problem:  # RuntimeError: links that go in a circle
-            raise error("no-file", item.path.span, name=text, reason="no such file") from problem
+            raise error("no-file", span, name=text, reason="no such file") from problem
+        if not path.is_relative_to(root if in_library else self._folder or folder or Path.cwd()):
+            help = "put the file beside the spec, or in a folder below"
+            raise error("outside", span, file=text, help=help)
+        if is_special:
+            raise error("no-file", span, name=text, reason="not a file")
+        return path
+
+    def source(self, path: Path, library: bool = False) -> Source:
+        """The text of a file, as it stands in an editor where it does. Raises ArchError if it cannot be read."""
+        name = f"std/{path.name}" if library else _shown(path)
+        return Source(name, self._texts[path], library) if path in self._texts else read(path, name, library)
+
+    def _import(self, module: Module, item: syntax.Import, folder: Path | None) -> None:
+        text = item.path.value
+        in_library = text.startswith("std/")
+        path = self.imported(text, folder, item.path.span)
         if path in self._loading:
             raise error("import-cycle", item.path.span, file=text)
-        if not path.is_relative_to(root if in_library else self._folder or Path.cwd()):
-            help = "put the file beside the spec, or in a folder below"
-            raise error("outside", item.path.span, file=text, help=help)
-        if is_special:
-            raise error("no-file", item.path.span, name=text, reason="not a file")
         if len(self._modules) + len(self._loading) >= limits.FILES:
             raise error("too-large", item.path.span, problem=f"more than {limits.FILES} files are imported")
         try:
