@@ -57,8 +57,6 @@ def _check(paths: Iterable[Path], force: bool) -> None:
 def _refuse_place(path: Path) -> None:
     """Refuse a place where no file can be, or whose owner wants none to be written."""
     try:
-        if path.is_symlink():
-            raise Refused(f"{path} is a link to nothing")
         mode = path.stat().st_mode
     except FileNotFoundError:
         return
@@ -73,15 +71,19 @@ def _refuse_place(path: Path) -> None:
 
 
 def _behind(path: Path) -> Path:
-    """The file that a link leads to, so that the link stays one."""
-    return Path(os.path.realpath(path)) if path.is_symlink() else path
+    """The file that a link leads to, so that the link stays one. Raises Refused for one that leads nowhere."""
+    if not path.is_symlink():
+        return path
+    if not path.exists():
+        raise Refused(f"{path} is a link to nothing")
+    return path.resolve()
 
 
 def _make_folder(folder: Path, made: list[Path]) -> None:
     """Make a folder and those above it, and remember which are new."""
     new = [f for f in (folder, *folder.parents) if not f.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
     made += reversed(new)
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager

@@ -282,7 +282,10 @@ def offered(text: str, folder: Path) -> dict[str, Completion]:
         ("net x = WRN(d, 2) for d in [¦", "WRN", ""),
         ("block X(¦", "", "WRN width"),
         ("let ¦", "", "WRN"),
-        ("block X() { in.¦", "channels height width", "WRN"),
+        ("block X() { in.¦", "channels height width", "WRN length"),
+        ("block X(a) { a.¦", "channels length", "WRN"),
+        ("net x = ¦", "WRN Unit", "classes"),
+        ("net x = WRN(16, 2) { train { nesterov ¦", "true false", ""),
         ('from "parts.arch" import ¦', "Gate", "WRN"),
         ('from "std/resnet.arch" import ¦', "BasicBlock Bottleneck", "WRN"),
         ('from "parts.arch" ¦', "import", "WRN"),
@@ -497,6 +500,13 @@ class Client:
         found: list[dict[str, Any]] = message["params"]["diagnostics"]
         return found
 
+    def published_of(self, uri: str) -> list[dict[str, Any]]:
+        """The next diagnostics of a file."""
+        method = "textDocument/publishDiagnostics"
+        message = self.wait(lambda m: m.get("method") == method and m["params"]["uri"] == uri)
+        found: list[dict[str, Any]] = message["params"]["diagnostics"]
+        return found
+
     def ask(self, feature: str, text: str, part: str) -> Any:
         """A request about the place of the cursor in a part of a text of ASCII."""
         before = text[: text.index(part.replace(CURSOR, "")) + part.index(CURSOR)]
@@ -518,6 +528,36 @@ def client(folder: Path) -> Iterator[Client]:
     finally:
         client.process.kill()
         client.process.wait()
+
+
+def test_what_other_open_files_say_counts(client: Client) -> None:
+    """As they stand in the editor, and as they are on disk once they are closed or changed by somebody else."""
+    client.start()
+    parts = client.folder / "parts.arch"
+    spec = 'from "parts.arch" import Gate\n\nnet a on digits { Gate(8) }\n'
+    text = "block Gate(w) { Conv(w, 3) }\n"
+    parts.write_text(text)
+    assert client.open(spec) == []
+    document = {"uri": parts.as_uri(), "version": 1}
+    client.notify("textDocument/didOpen", {"textDocument": {**document, "languageId": "arch", "text": text}})
+    client.published_of(parts.as_uri())
+    changed = [{"text": "\n\nblock Gate(w) { in + Conv(w, 3) }\n"}]
+    client.notify("textDocument/didChange", {"textDocument": document, "contentChanges": changed})
+    while not (found := client.published_of(client.uri)):
+        pass
+    assert found[0]["code"] == "E0601" and found[0]["range"]["start"] == {"line": 2, "character": 18}
+    (place,) = {r["location"]["uri"] for r in found[0]["relatedInformation"] if "1x8x8" in r["message"]}
+    assert place == parts.as_uri()
+    assert client.ask("definition", spec, "Ga¦te(8)")["range"]["start"]["line"] == 2
+
+    client.notify("textDocument/didClose", {"textDocument": document})
+    while client.published_of(client.uri):
+        pass
+    parts.write_text("block Other() { ReLU }\n")
+    client.notify("workspace/didChangeWatchedFiles", {"changes": [{"uri": parts.as_uri(), "type": 2}]})
+    while not (found := client.published_of(client.uri)):
+        pass
+    assert found[0]["code"] == "E0207"
 
 
 def test_a_session(client: Client) -> None:

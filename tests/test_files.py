@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import random
 import signal
 import subprocess
@@ -188,6 +189,104 @@ def test_a_formatted_file_keeps_its_mode(tmp_path: Path) -> None:
     path.chmod(0o640)
     replace(path, "new\n")
     assert path.read_text() == "new\n" and path.stat().st_mode & 0o777 == 0o640
+
+
+def test_links_stay_links(output: Path, tmp_path: Path) -> None:
+    model = tmp_path / "elsewhere.py"
+    (output / "model.py").rename(model)
+    (output / "model.py").symlink_to(model)
+    succeed(*ARCHDSL, "compile", "WRN(16, 1)", "-o", output)
+    assert (output / "model.py").is_symlink() and model.read_text() == new(tmp_path / "new")["model.py"]
+    spec = tmp_path / "spec.arch"
+    spec.write_text("WRN( 16,1 )")
+    (tmp_path / "link.arch").symlink_to(spec)
+    succeed(*ARCHDSL, "fmt", tmp_path / "link.arch")
+    assert (tmp_path / "link.arch").is_symlink() and spec.read_text() == "WRN(16, 1)\n"
+
+
+def test_permissions_are_kept(output: Path) -> None:
+    (output / "train.py").chmod(0o750)
+    succeed(*ARCHDSL, "compile", "WRN(16, 1)", "-o", output)
+    assert (output / "train.py").stat().st_mode & 0o777 == 0o750
+
+
+@pytest.mark.parametrize("force", [(), ("--force",)])
+def test_what_is_read_only_is_not_written(output: Path, force: tuple[str, ...]) -> None:
+    (output / "train.py").chmod(0o444)
+    before = state(output)
+    done = run(*ARCHDSL, "compile", "WRN(16, 1)", "-o", output, *force)
+    assert done.returncode == 1 and "train.py is read-only" in done.stderr and state(output) == before
+    spec = output.parent / "spec.arch"
+    spec.write_text("WRN( 16,1 )")
+    spec.chmod(0o444)
+    done = run(*ARCHDSL, "fmt", spec)
+    assert done.returncode == 1 and "spec.arch is read-only" in done.stderr and spec.read_text() == "WRN( 16,1 )"
+
+
+def test_a_link_to_nothing_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "train.py").symlink_to(tmp_path / "missing" / "train.py")
+    (tmp_path / "out" / "model.py").symlink_to("model.py")
+    done = run(*ARCHDSL, "compile", "WRN(16, 1)", "-o", tmp_path / "out", "--force")
+    assert done.returncode == 1 and "is a link to nothing" in done.stderr
+    assert (tmp_path / "out" / "train.py").is_symlink() and not (tmp_path / "missing").exists()
+
+
+def test_nobody_leads_a_file_elsewhere(tmp_path: Path) -> None:
+    """Not through a link under the name that the new file has until it is moved."""
+    victim = tmp_path / "victim"
+    victim.write_text("mine")
+    path = tmp_path / "spec.arch"
+    files._beside(path, "partial").symlink_to(victim)
+    replace(path, "new\n")
+    assert victim.read_text() == "mine" and path.read_text() == "new\n" and not path.is_symlink()
+
+
+def test_a_pipe_is_written_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with subprocess.Popen([*ARCHDSL, "draw", "WRN(10, 1)", "--format", "dot", "-o", str(tmp_path / "pipe")]):
+        assert (tmp_path / "pipe").read_text().startswith("digraph network {")
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_two_commands_write_one_after_the_other(tmp_path: Path) -> None:
+    """Whatever is last is there as a whole."""
+    sweeps = [f"net a = WRN(10, k, dropout={p}) for k in [{', '.join(map(str, range(1, 30)))}]" for p in (0.1, 0.2)]
+    for spec in sweeps:
+        (tmp_path / f"s{sweeps.index(spec)}.arch").write_text(f"{spec}\n")
+    commands = [[*ARCHDSL, "compile", str(tmp_path / f"s{i}.arch"), "-o", str(tmp_path / "out")] for i in (0, 1)]
+    for _ in range(3):
+        started = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for command in commands]
+        assert [process.wait() for process in started] == [0, 0]
+        written = [text for name, text in state(tmp_path / "out").items() if name.endswith("model.py")]
+        assert len(written) == 29
+        assert len({"nn.Dropout(0.1)" in text for text in written}) == 1
+
+
+def test_no_folder_is_left_of_what_cannot_be_written(tmp_path: Path) -> None:
+    done = run(*ARCHDSL, "compile", "WRN(16, 1)", "-o", tmp_path / "a" / "b" / ("c" * 300))
+    assert done.returncode == 1 and not (tmp_path / "a").exists()
+
+
+def test_a_cache_that_others_can_write_is_not_read(tmp_path: Path) -> None:
+    """What is kept there is unpickled, which can run code."""
+    spec = tmp_path / "spec.arch"
+    spec.write_text("net mine = WRN(16, 1)\n")
+    (tmp_path / "archdsl").mkdir(mode=0o700)
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    subprocess.run([*ARCHDSL, "params", str(spec)], env=environment, check=True, stdout=subprocess.DEVNULL)
+    kept = [p for p in (tmp_path / "archdsl").iterdir() if len(p.name) == 24]
+    assert kept
+
+    class Planted:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return os.system, (f"touch {tmp_path}/ran",)
+
+    for path in kept:
+        path.write_bytes(pickle.dumps(Planted()))
+    (tmp_path / "archdsl").chmod(0o777)
+    done = subprocess.run([*ARCHDSL, "params", str(spec)], env=environment, capture_output=True, encoding="utf-8")
+    assert "175,066" in done.stdout and not (tmp_path / "ran").exists()
 
 
 def test_fmt_diff(tmp_path: Path) -> None:

@@ -59,7 +59,8 @@ def _offered(document: Document, here: Context, text: str, start: int) -> Iterat
     bracket = here.innermost
     names = local_names(document, here, start)
     if here.before == "." or here.before in _NEW_NAMES or (bracket.is_head and here.before in ("(", ",", "*")):
-        yield from (Completion(name, "choice", 0) for name in _SIZES if here.before == ".")
+        sizes = _SIZES[:-1] if here.previous[-2:-1] == ("in",) else _SIZES
+        yield from (Completion(name, "choice", 0) for name in sizes if here.before == ".")
     elif bracket.first == "from" and not bracket.is_fresh:
         path = re.search(r'^from[ \t]*"([^"\n]*)"[ \t]*(import\b)?', text[text.rfind("\n", 0, start) + 1 : start])
         yield from _imports(document, path[1]) if path and path[2] else [Completion("import", "keyword", 0)]
@@ -72,7 +73,9 @@ def _offered(document: Document, here: Context, text: str, start: int) -> Iterat
             default = f"{row.name} {value_text(row.default)}"
             yield Completion(row.name, "setting", 0, default, f"{row.doc}; {row.expected}")
     elif bracket.sign == "{" and bracket.opener == "train" and bracket.first in SETTINGS:
-        yield from (Completion(name, "choice", 0) for name in SETTINGS[bracket.first].choices)
+        row = SETTINGS[bracket.first]
+        words = ("true", "false") if isinstance(row.default, bool) else row.choices
+        yield from (Completion(name, "choice", 0) for name in words)
         yield from _names(document, here, names)
     else:
         yield from _arguments(document, here, names)
@@ -100,7 +103,7 @@ def _names(document: Document, here: Context, names: dict[str, Binding]) -> Iter
     """Local names, and everything that is visible at the top level."""
     for binding in names.values():
         yield Completion(binding.name, "local", 2, _described(binding))
-    if here.brackets[0].first == "net" and not here.begins_item:
+    if here.brackets[0].first == "net" and len(here.brackets) > 1:
         yield Completion("classes", "local", 2, "the number of classes")
     own = {item.name for item in document.items if isinstance(item, syntax.Block | syntax.Net)}
     for name, meaning in document.known():

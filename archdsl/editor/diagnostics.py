@@ -39,7 +39,9 @@ def _problem(document: Document, found: Diagnostic) -> Problem:
     lines = [found.message, own.text if own else "", *(f"note: {n.text}" for n in found.notes if not n.label)]
     if found.help:
         lines.append(f"help: {found.help}")
-    span = own.span if own else _import_of(document, found)
+    name = document.source.name
+    calls = [n.label.span for n in found.notes if n.label and n.label.span.source.name == name]
+    span = own.span if own else calls[-1] if calls else _import_of(document, found)
     start, end = _visible(document.source.text, span.start, span.end)
     return Problem(found.code, start, end, "\n".join(line for line in lines if line), tuple(marks))
 

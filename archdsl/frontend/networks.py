@@ -70,13 +70,16 @@ def elaborate(source: Source, folder: Path | None, name: str, texts: Texts | Non
     broken = _broken(module)
     pairs: list[tuple[syntax.NamedNet | syntax.Net, Elaborated]] = []
     items = _networks(module)
-    for item in items:
-        if item.span in broken or len(module.problems) >= limits.PROBLEMS:
-            continue
-        with parts:
-            for one in each_of(elaborator, module, item):
-                with parts:
-                    pairs.append((one, elaborated_item(elaborator, module, one, name)))
+    try:
+        for item in items:
+            if item.span in broken or len(module.problems) >= limits.PROBLEMS:
+                continue
+            with parts:
+                for one in each_of(elaborator, module, item):
+                    with parts:
+                        pairs.append((one, elaborated_item(elaborator, module, one, name)))
+    except ArchError as problem:  # beyond the limits: what comes after it is not looked at
+        parts.found += problem.diagnostics
     if not items and not parts.found:
         families = [i.name for i in module.file.items if isinstance(i, syntax.Net)]
         help = f"call a family to have a network, as in `net mine = {families[0]}(...)`" if families else None

@@ -120,7 +120,9 @@ class Statements(Evaluator):
         name, span = culprit
         note = Note(f"required by `{scope.frame.name}`", Mark(statement.condition.span))
         help = self._legal(name, statement, body, scope)
-        raise error("require", span, f"{name} is {show(scope.names[name])}", message=words, notes=(note,), help=help)
+        raise error(
+            "require", span, f"{name} is {_readable(scope.names[name])}", message=words, notes=(note,), help=help
+        )
 
     def _culprit(self, statement: syntax.Require, scope: Scope) -> tuple[str, Span] | None:
         """The argument that a requirement speaks of, directly or through lets, and where it was written."""
@@ -169,14 +171,18 @@ class Statements(Evaluator):
 
 
 def _filled(message: str, scope: Scope) -> str:
-    """A message with the values that it shows, each as far as it can be read."""
-    values = {n: show(scope.names[n]) for n in set(names_in_message(message))}
-    short = {n: v if len(v) <= _READABLE else f"{v[:_READABLE]}..." for n, v in values.items()}
-    return re.sub(r"\{([A-Za-z_]\w*)\}", lambda m: short[m[1]], message[: 10 * _READABLE])
+    """A message with the values that it shows."""
+    values = {n: _readable(scope.names[n]) for n in set(names_in_message(message))}
+    return re.sub(r"\{([A-Za-z_]\w*)\}", lambda m: values[m[1]], message[: 10 * _READABLE])
+
+
+def _readable(value: Value) -> str:
+    text = show(value)
+    return text if len(text) <= _READABLE else f"{text[:_READABLE]}..."
 
 
 _READABLE = 100
-"""Characters of a value."""
+"""Characters of a value that are shown."""
 
 
 def note_scalar(scalars: dict[str, Scalar], name: str, value: Value) -> None:
