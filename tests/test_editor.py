@@ -530,6 +530,12 @@ def client(folder: Path) -> Iterator[Client]:
         client.process.wait()
 
 
+def test_a_client_that_leaves_without_a_word(client: Client) -> None:
+    client.start()
+    client.notify("exit")
+    assert client.process.wait(TIMEOUT) == 1
+
+
 def test_what_other_open_files_say_counts(client: Client) -> None:
     """As they stand in the editor, and as they are on disk once they are closed or changed by somebody else."""
     client.start()

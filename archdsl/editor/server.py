@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
+import sys
 import threading
 import traceback
 from collections.abc import Awaitable, Callable
@@ -60,6 +61,7 @@ class Server:
             "archdsl", __version__, text_document_sync_kind=types.TextDocumentSyncKind.Full
         )
         self._documents: dict[str, Document] = {}
+        self._status = 1
         threading.stack_size(_STACK)
         self._worker = ThreadPoolExecutor(1)
         self._worker.submit(int).result()
@@ -68,6 +70,7 @@ class Server:
         feature(types.TEXT_DOCUMENT_DID_OPEN)(self._guarded(self._check))
         feature(types.TEXT_DOCUMENT_DID_CHANGE)(self._guarded(self._check))
         feature(types.TEXT_DOCUMENT_DID_SAVE)(self._guarded(self._check_all))
+        feature(types.SHUTDOWN)(self._guarded(self._leave))
         feature(types.INITIALIZED)(self._guarded(self._watch))
         feature(types.WORKSPACE_DID_CHANGE_WATCHED_FILES)(self._guarded(self._check_all))
         feature(types.TEXT_DOCUMENT_DID_CLOSE)(self._guarded(self._close))
@@ -78,12 +81,16 @@ class Server:
         feature(types.TEXT_DOCUMENT_DEFINITION)(self._guarded(self._definition))
         feature(types.TEXT_DOCUMENT_FORMATTING)(self._guarded(self._format))
 
-    def run(self) -> None:
-        """Serve one client until it leaves."""
+    def run(self) -> int:
+        """Serve one client until it leaves; the exit status, which is 1 if it does so without a word."""
         try:
             self.connection.start_io()
         finally:
             self._worker.shutdown(wait=False, cancel_futures=True)
+        return self._status
+
+    async def _leave(self, params: None) -> None:
+        self._status = 0
 
     def _guarded(self, handler: Callable[[Params], Awaitable[Result]]) -> Callable[[Params], Awaitable[Result | None]]:
         """The handler; what goes wrong in it is logged, and answers nothing."""
@@ -259,7 +266,7 @@ def reformatted(source: Source) -> str | None:
 def main() -> None:
     """Serve the client at standard input and output."""
     gc.enable()  # the command line does without, and a server stays
-    Server().run()
+    sys.exit(Server().run())
 
 
 if __name__ == "__main__":
