@@ -304,6 +304,15 @@ def test_fmt_diff(tmp_path: Path) -> None:
     assert run(*ARCHDSL, "fmt", "--diff", "b.arch", cwd=tmp_path).returncode == 0
 
 
+def test_fmt_keeps_lines_apart_that_begin_with_a_sign() -> None:
+    """In a line of its own it would go on with the line before."""
+    branches = ["Conv(8, 3, dilation=2)", "(-in -> Conv(8, 3, padding=1))", "Conv(8, 3, dilation=3, padding=3)"]
+    spec = f"net a on digits {{ let b = in -> ReLU; (-b) }}\nsum {{ {', '.join(branches)}, (-in) -> Conv(8, 3) }}"
+    done = subprocess.run([*ARCHDSL, "fmt", "-"], input=spec, capture_output=True, encoding="utf-8")
+    lines = [f"  {branch}\n" for branch in (*branches, "(-in -> Conv(8, 3))")]
+    assert done.stdout == f"net a on digits {{\n  let b = in -> ReLU\n  (-b)\n}}\n\nsum {{\n{''.join(lines)}}}\n"
+
+
 def test_fmt_of_standard_input() -> None:
     command = [*ARCHDSL, "fmt", "-"]
     done = subprocess.run(command, input="net a = WRN(28,10)  # wide\r\n", capture_output=True, encoding="utf-8")

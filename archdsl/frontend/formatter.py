@@ -12,6 +12,7 @@ from archdsl.frontend.oneline import (
     IF,
     OR,
     POSTFIX,
+    at_start,
     flat_body,
     flat_statement,
     format_on,
@@ -139,7 +140,7 @@ class _Formatter:
                 return self._with_body(head, item.body, item.span, 0)
             case syntax.NamedNet():
                 prefix = f"net {item.name} = " if item.name else ""
-                lines = self._expr(item.value, 0, prefix)
+                lines = self._expr(item.value, 0, prefix, IF if item.name else at_start(item.value))
                 lines[-1] += format_on(item.on)
                 lines = self._sweeps(lines, item.sweeps)
                 return self._with_body(lines, item.clauses, item.span, 0) if item.clauses else lines
@@ -210,7 +211,7 @@ class _Formatter:
             case syntax.Share():
                 return self._expr(statement.value, indent, f"{pad}share {statement.name} = ")
             case syntax.Result():
-                return self._expr(statement.value, indent, pad)
+                return self._expr(statement.value, indent, pad, at_start(statement.value))
             case syntax.Auxiliary():
                 return self._expr(statement.value, indent, f"{pad}aux {inline(statement.weight, OR)}: ")
             case syntax.Require():
@@ -304,7 +305,7 @@ class _Formatter:
         lines = [f"{prefix}{join_head(expr)} {{"]
         for branch in expr.branches:
             lines += [f"{pad}{c}".rstrip() for c in self._before(branch.span.start)]
-            inner = self._expr(branch, indent + 2, pad)
+            inner = self._expr(branch, indent + 2, pad, at_start(branch))
             inner[-1] += self._trailing(branch.span.end)
             lines += inner
         return [*lines, f"{' ' * indent}}}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 from typing import cast
@@ -149,10 +149,13 @@ def elaborated_item(
     reads, classes = elaborator.data(module, on, template)
     data = reads.name if isinstance(reads, DataSet) else None
     shape = reads.shape if isinstance(reads, DataSet) else reads
-    if template:
-        root = elaborator.root(module, template, shape, classes, span)
-    else:
-        root = elaborator.flow(module, cast(syntax.NamedNet, item).value, shape, classes, _class_name(name))
+    try:
+        if template:
+            root = elaborator.root(module, template, shape, classes, span)
+        else:
+            root = elaborator.flow(module, cast(syntax.NamedNet, item).value, shape, classes, _class_name(name))
+    except ArchError as wrong:
+        raise ArchError(*(_of_data(d, item.on) for d in wrong.diagnostics)) from None
     top = Scope(Frame("", module, {}, {}, 0), {}, None, None)
     own = tuple((s, top) for c in clauses if isinstance(c, syntax.Train) for s in c.settings)
     recipe = Recipe(tuple(combine(*(dict(_settings(elaborator, part)) for part in (root.settings, own))).items()))
@@ -187,6 +190,14 @@ def elaborated_item(
                 raise error("bad-expect", expectation.what_span, problem=problem, secondary=also)
     parts.settle()
     return Elaborated(network, expectations, places[0].span if places else None)
+
+
+def _of_data(found: Diagnostic, on: syntax.On | None) -> Diagnostic:
+    """That there are no classes is a matter of the shape that stands in their place."""
+    if found.key != "no-classes" or on is None:
+        return found
+    help = f"say how many there are, as in `{on.span.text.strip()} -> 10`"
+    return replace(found, primary=Mark(on.span), notes=(), help=help)
 
 
 def _placement(clauses: Sequence[syntax.Place]) -> Placement | None:

@@ -46,6 +46,11 @@ def inline(expr: syntax.Expr, least: int) -> str:
     return f"({text})" if level_of(expr) < least else text
 
 
+def at_start(expr: syntax.Expr) -> int:
+    """How tightly an expression binds that begins a line: with a sign it would go on with the line before."""
+    return POSTFIX if inline(expr, IF).startswith("-") else IF
+
+
 def _bare(expr: syntax.Expr) -> str:
     match expr:
         case syntax.Hole():
@@ -165,7 +170,7 @@ def flat_statement(statement: syntax.Statement) -> str:
         case syntax.When():
             return f"if {inline(statement.condition, IF)} {flat_body(statement.body)}"
         case syntax.Result():
-            return inline(statement.value, IF)
+            return inline(statement.value, at_start(statement.value))
 
 
 def setting_text(setting: syntax.Setting) -> str:
