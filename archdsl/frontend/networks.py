@@ -194,10 +194,11 @@ def elaborated_item(
 
 def _of_data(found: Diagnostic, on: syntax.On | None) -> Diagnostic:
     """That there are no classes is a matter of the shape that stands in their place."""
-    if found.key != "no-classes" or on is None:
+    if found.key != "no-classes" or on is None or found.primary is None:
         return found
+    needed = (Mark(found.primary.span, "needed here"),)
     help = f"say how many there are, as in `{on.span.text.strip()} -> 10`"
-    return replace(found, primary=Mark(on.span), notes=(), help=help)
+    return replace(found, primary=Mark(on.span), secondary=needed, notes=(), help=help)
 
 
 def _placement(clauses: Sequence[syntax.Place]) -> Placement | None:
