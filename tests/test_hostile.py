@@ -213,6 +213,19 @@ def test_other_commands_of_what_is_large(name: str, command: str, tmp_path: Path
     assert "Traceback" not in said and "this is a bug" not in said and memory < 300
 
 
+def test_what_is_nested_is_formatted(tmp_path: Path) -> None:
+    """In time that does not double with each level."""
+    for opened, closed in (
+        ("a: { ", " }"),
+        ("(-", ")"),
+        ("if true then ", " else ReLU"),
+        ("{ let b = ReLU; b -> ", " }"),
+    ):
+        (tmp_path / "nested.arch").write_text(f"net a = ReLU -> {opened * 40}ReLU{closed * 40}\n")
+        said, _, memory = measured("fmt", tmp_path / "nested.arch")
+        assert "formatted" in said and memory < 300
+
+
 def test_a_long_forward_is_written(tmp_path: Path) -> None:
     (tmp_path / "large.arch").write_text(LARGE["many operations"])
     said, _, memory = measured("compile", "--emit", "model", tmp_path / "large.arch")

@@ -48,7 +48,10 @@ def inline(expr: syntax.Expr, least: int) -> str:
 
 def at_start(expr: syntax.Expr) -> int:
     """How tightly an expression binds that begins a line: with a sign it would go on with the line before."""
-    return POSTFIX if inline(expr, IF).startswith("-") else IF
+    first = expr
+    while isinstance(first, syntax.Binary | syntax.Chain):
+        first = first.left if isinstance(first, syntax.Binary) else first.head
+    return POSTFIX if isinstance(first, syntax.Unary) and first.operator == "-" else IF
 
 
 def _bare(expr: syntax.Expr) -> str:
