@@ -218,7 +218,7 @@ def test_what_is_nested_is_formatted(tmp_path: Path) -> None:
     for opened, closed in (
         ("a: { ", " }"),
         ("(-", ")"),
-        ("if true then ", " else ReLU"),
+        ("(if true then ", " else ReLU)"),
         ("{ let b = ReLU; b -> ", " }"),
     ):
         (tmp_path / "nested.arch").write_text(f"net a = ReLU -> {opened * 40}ReLU{closed * 40}\n")
