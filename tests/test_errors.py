@@ -38,24 +38,33 @@ def test_there_are_cases() -> None:
     assert {p.stem for p in ERRORS.glob("*.txt")} <= {p.stem for p in CASES}
 
 
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
+    """What a command that fails says on its standard output and its standard error; without a process of its own."""
+
+    def told(*args: str | Path) -> tuple[str, str]:
+        monkeypatch.chdir(ERRORS)
+        monkeypatch.setattr(sys, "argv", ["archdsl", *map(str, args)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        assert end.value.code == 1
+        return tuple(capsys.readouterr())  # type: ignore[return-value]
+
+    return told
+
+
 @pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
-def test_message(path: Path, golden: Callable[[str, Path], None]) -> None:
-    done = archdsl("check", path.name)
-    assert done.returncode == 1 and done.stderr.startswith("error[E")
-    for diagnostic in re.split(r"^(?=error\[)", done.stderr, flags=re.MULTILINE)[1:]:
+def test_message(path: Path, told: Callable[..., tuple[str, str]], golden: Callable[[str, Path], None]) -> None:
+    out, err = told("check", path.name)
+    for diagnostic in re.split(r"^(?=error\[)", err, flags=re.MULTILINE)[1:]:
         assert place(diagnostic) in (path.name, ""), "the user's line comes first"
-    golden(session(path.read_text(encoding="utf-8"), f"{done.stdout}{done.stderr}"), path.with_suffix(".txt"))
+    golden(session(path.read_text(encoding="utf-8"), f"{out}{err}"), path.with_suffix(".txt"))
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda p: p.stem)
-def test_nothing_is_written(
-    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.setattr(sys, "argv", ["archdsl", "compile", str(path), "-o", str(tmp_path / "out")])
-    with pytest.raises(SystemExit) as end:
-        main()
-    said = capsys.readouterr()
-    assert (end.value.code, said.out) == (1, "") and said.err.startswith("error[E")
+def test_nothing_is_written(path: Path, told: Callable[..., tuple[str, str]], tmp_path: Path) -> None:
+    out, err = told("compile", path, "-o", tmp_path / "out")
+    assert out == "" and err.startswith("error[E")
     assert not list(tmp_path.iterdir())
 
 

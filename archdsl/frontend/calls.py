@@ -9,10 +9,10 @@ from archdsl.frontend.binding import Given, bind, complete
 from archdsl.frontend.syntax import Block, Net
 from archdsl.frontend.values import Template, Unknown, Value
 
-Callable = Block | Net | Primitive
+Callee = Block | Net | Primitive
 
 
-def wrong_arguments(callee: Callable, call: syntax.Call) -> tuple[Diagnostic, ...]:
+def wrong_arguments(callee: Callee, call: syntax.Call) -> tuple[Diagnostic, ...]:
     """Arguments that a callee does not take: for their names, their number, or for a constant that one is."""
     try:
         _bound(callee, call)
@@ -21,7 +21,7 @@ def wrong_arguments(callee: Callable, call: syntax.Call) -> tuple[Diagnostic, ..
     return ()
 
 
-def missing_arguments(callee: Callable, applied: syntax.Call | syntax.Name) -> tuple[Diagnostic, ...]:
+def missing_arguments(callee: Callee, applied: syntax.Call | syntax.Name) -> tuple[Diagnostic, ...]:
     """What is applied to a tensor without all that it needs; nothing where the call is wrong otherwise."""
     try:
         template = _bound(callee, applied)
@@ -35,7 +35,7 @@ def missing_arguments(callee: Callable, applied: syntax.Call | syntax.Name) -> t
     return ()
 
 
-def _bound(callee: Callable, expr: syntax.Call | syntax.Name) -> Template | None:
+def _bound(callee: Callee, expr: syntax.Call | syntax.Name) -> Template | None:
     args = expr.args if isinstance(expr, syntax.Call) else ()
     if any(arg.spread for arg in args):
         return None  # how many these are is not known

@@ -20,7 +20,8 @@ from archdsl.core.types import Scalar, Shape
 from archdsl.frontend import syntax
 from archdsl.frontend.binding import Given, bind, parameters
 from archdsl.frontend.builder import Builder, Frame, auto_label
-from archdsl.frontend.resolve import Library, Module, unknown_name
+from archdsl.frontend.checks import unknown_name
+from archdsl.frontend.resolve import Library, Module
 from archdsl.frontend.syntax import Block
 from archdsl.frontend.values import (
     Choice,

@@ -27,6 +27,7 @@ from archdsl.frontend.oneline import (
     times,
 )
 from archdsl.frontend.parser import parse
+from archdsl.frontend.walk import children
 
 WIDTH = 100
 
@@ -382,8 +383,6 @@ def _deep(statement: syntax.Statement) -> bool:
 
 
 def _deep_expr(expr: syntax.Expr) -> bool:
-    from archdsl.frontend.resolve import children
-
     match expr:
         case syntax.Group() if len(expr.body) > 1:
             return True

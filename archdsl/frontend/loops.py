@@ -14,9 +14,9 @@ from archdsl.core.types import Shape
 from archdsl.frontend import syntax
 from archdsl.frontend.builder import shifted
 from archdsl.frontend.evaluate import Scope, origin
-from archdsl.frontend.resolve import any_expression, children, expressions_of
 from archdsl.frontend.statements import Statements, mentions
 from archdsl.frontend.values import Tensor, Value, describe
+from archdsl.frontend.walk import any_expression, children, expressions_of
 
 ITERATION = 5
 """What an iteration costs, in expressions."""

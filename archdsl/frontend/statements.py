@@ -17,8 +17,8 @@ from archdsl.core.types import Scalar, Shape
 from archdsl.frontend import syntax
 from archdsl.frontend.builder import Builder, Frame
 from archdsl.frontend.evaluate import Evaluator, Scope, origin
-from archdsl.frontend.resolve import any_expression, names_in_message
 from archdsl.frontend.values import Shared, Template, Tensor, Unknown, Value, describe, is_number, show
+from archdsl.frontend.walk import any_expression, names_in_message
 
 
 class Statements(Evaluator):

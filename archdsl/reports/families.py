@@ -7,8 +7,9 @@ from typing import Any
 
 from archdsl.frontend import syntax
 from archdsl.frontend.oneline import format_expression, format_on
-from archdsl.frontend.resolve import Library, expressions_of, library_index
+from archdsl.frontend.resolve import Library, library_index
 from archdsl.frontend.statements import mentions
+from archdsl.frontend.walk import expressions_of
 
 
 def families() -> list[dict[str, Any]]:
