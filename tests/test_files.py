@@ -17,6 +17,7 @@ from support import run, succeed
 
 from archdsl import files
 from archdsl.files import Refused, replace, write_all
+from archdsl.frontend import grammar, oneline
 
 ARCHDSL = (sys.executable, "-m", "archdsl")
 
@@ -311,6 +312,14 @@ def test_fmt_keeps_lines_apart_that_begin_with_a_sign() -> None:
     done = subprocess.run([*ARCHDSL, "fmt", "-"], input=spec, capture_output=True, encoding="utf-8")
     lines = [f"  {branch}\n" for branch in (*branches, "(-in -> Conv(8, 3))")]
     assert done.stdout == f"net a on digits {{\n  let b = in -> ReLU\n  (-b)\n}}\n\nsum {{\n{''.join(lines)}}}\n"
+
+
+def test_fmt_keeps_brackets_that_say_something() -> None:
+    spec = "net net on digits { let from = in -> ReLU; (from) }\n\n(net) -> ReLU\n\n(conv: Conv)(32, 3)\n\n(4)x[k=3]\n"
+    done = subprocess.run([*ARCHDSL, "fmt", "-"], input=spec, capture_output=True, encoding="utf-8")
+    body = "net net on digits {\n  let from = in -> ReLU\n  (from)\n}"
+    assert done.stdout == f"{body}\n\n(net -> ReLU)\n\n(conv: Conv)(32, 3)\n\n(4)x[k=3]\n"
+    assert {w.upper() for w in oneline._BEGINNERS} == grammar._BEGINNERS - {"IMPORT"}
 
 
 def test_fmt_of_standard_input() -> None:

@@ -21,6 +21,7 @@ from archdsl.frontend.oneline import (
     label_text,
     level_of,
     loop_head,
+    operand,
     param_text,
     setting_text,
     sweep_text,
@@ -339,7 +340,7 @@ class _Formatter:
     def _call(self, expr: syntax.Call | syntax.Multiply, prefix: str, indent: int) -> list[str]:
         pad = " " * (indent + 2)
         is_call = isinstance(expr, syntax.Call)
-        opening = f"{inline(expr.callee, POSTFIX)}(" if isinstance(expr, syntax.Call) else times(expr)
+        opening = f"{operand(expr.callee)}(" if isinstance(expr, syntax.Call) else times(expr)
         lines = [f"{prefix}{opening}"]
         for arg in expr.args:
             name = "*" if arg.spread else f"{arg.name}=" if arg.name else ""

@@ -11,6 +11,10 @@ _LEVELS = {"or": 2, "and": 3, "in": 5, "==": 5, "!=": 5, "<": 5, "<=": 5, ">": 5
 IF, _CHAIN, OR, _NOT, _MUL, _NEGATIVE, POSTFIX, _ATOM = 0, 1, 2, 4, 7, 8, 9, 10
 
 
+_BEGINNERS = frozenset(["block", "flow", "net", "from", "let", "share", "require", "expect", "train", "place", "aux"])
+"""Names that are keywords where an item or a statement begins, and only there."""
+
+
 def format_expression(expr: syntax.Expr) -> str:
     """An expression in one line."""
     return inline(expr, IF)
@@ -47,11 +51,24 @@ def inline(expr: syntax.Expr, least: int) -> str:
 
 
 def at_start(expr: syntax.Expr) -> int:
-    """How tightly an expression binds that begins a line: with a sign it would go on with the line before."""
-    first = expr
-    while isinstance(first, syntax.Binary | syntax.Chain):
-        first = first.left if isinstance(first, syntax.Binary) else first.head
-    return POSTFIX if isinstance(first, syntax.Unary) and first.operator == "-" else IF
+    """How tightly an expression must bind to begin a line.
+
+    One that begins with a sign would go on with the line before, and one that begins with a word as `net` would be read
+    as a definition.
+    """
+    match expr:
+        case syntax.Binary(left=first) | syntax.Chain(head=first):
+            return at_start(first)
+        case syntax.Call(callee=first) | syntax.Multiply(callee=first):
+            return at_start(first)
+        case syntax.Index(owner=first) | syntax.Attribute(owner=first):
+            return at_start(first)
+        case syntax.Unary(operator="-"):
+            return POSTFIX
+        case syntax.Name(name=name) if name in _BEGINNERS:
+            return _ATOM + 1
+        case _:
+            return IF
 
 
 def _bare(expr: syntax.Expr) -> str:
@@ -72,11 +89,11 @@ def _bare(expr: syntax.Expr) -> str:
         case syntax.ListExpr():
             return f"[{', '.join(inline(i, IF) for i in expr.items)}]"
         case syntax.Attribute():
-            return f"{inline(expr.owner, POSTFIX)}.{expr.name}"
+            return f"{operand(expr.owner)}.{expr.name}"
         case syntax.Index():
-            return f"{inline(expr.owner, POSTFIX)}[{inline(expr.position, IF)}]"
+            return f"{operand(expr.owner)}[{inline(expr.position, IF)}]"
         case syntax.Call():
-            return f"{inline(expr.callee, POSTFIX)}({', '.join(_argument(a) for a in expr.args)})"
+            return f"{operand(expr.callee)}({', '.join(_argument(a) for a in expr.args)})"
         case syntax.Multiply():
             return f"{times(expr)}{', '.join(_argument(a) for a in expr.args)}]"
         case syntax.Unary():
@@ -101,12 +118,17 @@ def _bare(expr: syntax.Expr) -> str:
         case syntax.Loop():
             return f"{loop_head(expr)} {flat_body(expr.body.body)}"
         case syntax.Join():
-            return f"{join_head(expr)} {{ {', '.join(inline(b, IF) for b in expr.branches)} }}"
+            return f"{join_head(expr)} {{ {', '.join(inline(b, at_start(b)) for b in expr.branches)} }}"
+
+
+def operand(expr: syntax.Expr) -> str:
+    """What is called, indexed or multiplied; behind a label it would be what the label names."""
+    return f"({inline(expr, IF)})" if isinstance(expr, syntax.Labelled) else inline(expr, POSTFIX)
 
 
 def times(expr: syntax.Multiply) -> str:
     """What is multiplied, up to the bracket; a space parts the sign from a name or number."""
-    callee = inline(expr.callee, POSTFIX)
+    callee = operand(expr.callee)
     if isinstance(expr.callee, syntax.Name | syntax.Attribute):
         return f"{callee} x["
     return f"{callee}x[" if callee[-1] in ")]" else f"({callee})x["
