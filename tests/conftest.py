@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # The driver raises the limit for deep specs; hypothesis warns of a limit that changes while it runs an example.
 sys.setrecursionlimit(20_000)
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """A command does without the collector, for it ends before there is much garbage; the suite does not."""
+    yield
+    gc.enable()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
