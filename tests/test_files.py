@@ -318,6 +318,9 @@ def test_fmt_keeps_brackets_that_say_something() -> None:
     spec = "net net on digits { let from = in -> ReLU; (from) }\n\n(net) -> ReLU\n\n(conv: Conv)(32, 3)\n\n(4)x[k=3]\n"
     done = subprocess.run([*ARCHDSL, "fmt", "-"], input=spec, capture_output=True, encoding="utf-8")
     body = "net net on digits {\n  let from = in -> ReLU\n  (from)\n}"
+    weighed = "net a(w) on digits {\n  aux (w[0]): Flatten -> Linear(classes)\n  Flatten -> Linear(classes)\n}\n"
+    again = subprocess.run([*ARCHDSL, "fmt", "-"], input=weighed, capture_output=True, encoding="utf-8")
+    assert again.stdout == weighed
     assert done.stdout == f"{body}\n\n(net -> ReLU)\n\n(conv: Conv)(32, 3)\n\n(4)x[k=3]\n"
     assert {w.upper() for w in oneline._BEGINNERS} == grammar._BEGINNERS - {"IMPORT"}
 

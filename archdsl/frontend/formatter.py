@@ -13,6 +13,7 @@ from archdsl.frontend.oneline import (
     OR,
     POSTFIX,
     at_start,
+    aux_head,
     flat_body,
     flat_statement,
     format_on,
@@ -217,7 +218,7 @@ class _Formatter:
             case syntax.Result():
                 return self._expr(statement.value, indent, pad, at_start(statement.value))
             case syntax.Auxiliary():
-                return self._expr(statement.value, indent, f"{pad}aux {inline(statement.weight, OR)}: ")
+                return self._expr(statement.value, indent, f"{pad}{aux_head(statement)}")
             case syntax.Require():
                 lines = self._expr(statement.condition, indent, f"{pad}require ")
                 return [*lines[:-1], f"{lines[-1]},", f"{pad}  {statement.message.span.text}"]

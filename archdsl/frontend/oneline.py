@@ -191,11 +191,17 @@ def flat_statement(statement: syntax.Statement) -> str:
         case syntax.Place():
             return f"place {{ {statement.kind}{f' {statement.devices.span.text}' if statement.devices else ''} }}"
         case syntax.Auxiliary():
-            return f"aux {inline(statement.weight, OR)}: {inline(statement.value, IF)}"
+            return f"{aux_head(statement)}{inline(statement.value, IF)}"
         case syntax.When():
             return f"if {inline(statement.condition, IF)} {flat_body(statement.body)}"
         case syntax.Result():
             return inline(statement.value, at_start(statement.value))
+
+
+def aux_head(statement: syntax.Auxiliary) -> str:
+    """Up to the flow. An item of a list before a colon would be a label."""
+    weight = inline(statement.weight, OR)
+    return f"aux ({weight}): " if weight.endswith("]") else f"aux {weight}: "
 
 
 def setting_text(setting: syntax.Setting) -> str:
