@@ -32,19 +32,19 @@ def write_all(files: dict[Path, str], force: bool) -> None:
             for path, text in texts.items():
                 _clear(path)
                 partial[path] = _beside(path, "partial")
-                _write(partial[path], text, path)
+                _write(partial[path], text.encode(), path)
             _commit(partial)
         made.clear()
     except OSError as problem:
         where = problem.filename or next(iter(texts))
         raise Refused(f"cannot write {where}: {(problem.strerror or 'failed').lower()}") from None
     finally:
-        for left in (*partial.values(), *reversed(made)):
+        for part in partial.values():
             with contextlib.suppress(OSError):
-                if left in made:
-                    left.rmdir()
-                else:
-                    left.unlink(missing_ok=True)
+                part.unlink(missing_ok=True)
+        for folder in reversed(made):
+            with contextlib.suppress(OSError):
+                folder.rmdir()
 
 
 def _check(paths: Iterable[Path], force: bool) -> None:
@@ -106,10 +106,9 @@ def _beside(path: Path, kind: str) -> Path:
     return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
 
 
-def _write(part: Path, content: str | bytes, place: Path) -> None:
+def _write(part: Path, data: bytes, place: Path) -> None:
     """Write what will be moved to a place, with the permissions of the file that is there."""
     part.unlink(missing_ok=True)
-    data = content.encode() if isinstance(content, str) else content
     with part.open("xb") as file:  # never through a link that somebody has put there
         file.write(data)
         file.flush()
@@ -198,13 +197,14 @@ def _refuse_edited(path: Path) -> None:
 def replace(path: Path, content: str | bytes) -> None:
     """Replace a file, whole or not at all; what is no file, as a pipe, is written to. Raises Refused."""
     path = _behind(path)
+    data = content.encode() if isinstance(content, str) else content
     part = _beside(path, "partial")
     try:
         if path.exists() and not path.is_file() and not path.is_dir():
-            path.write_bytes(content.encode() if isinstance(content, str) else content)
+            path.write_bytes(data)
             return
         _refuse_place(path)
-        _write(part, content, path)
+        _write(part, data, path)
         part.replace(path)
     except OSError as problem:
         raise Refused(f"cannot write {path}: {(problem.strerror or 'failed').lower()}") from None

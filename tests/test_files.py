@@ -91,7 +91,7 @@ def test_no_room_for_the_second_file(output: Path, number: int, monkeypatch: pyt
     before = state(output)
     write = files._write
 
-    def full(path: Path, text: str, place: Path) -> None:
+    def full(path: Path, text: bytes, place: Path) -> None:
         if "train" in path.name:
             write(path, text[:100], place)
             raise OSError(number, os.strerror(number), str(path))
