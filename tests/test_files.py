@@ -9,6 +9,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -262,6 +263,16 @@ def test_two_commands_write_one_after_the_other(tmp_path: Path) -> None:
         written = [text for name, text in state(tmp_path / "out").items() if name.endswith("model.py")]
         assert len(written) == 29
         assert len({"nn.Dropout(0.1)" in text for text in written}) == 1
+
+
+def test_nobody_writes_into_a_folder_that_another_writes_into(tmp_path: Path) -> None:
+    with files._locked(tmp_path):
+        other = threading.Thread(target=write_all, args=({tmp_path / "model.py": "a"}, True))
+        other.start()
+        other.join(0.5)
+        assert other.is_alive() and not list(tmp_path.iterdir())
+    other.join()
+    assert state(tmp_path) == {"model.py": "a"}
 
 
 def test_no_folder_is_left_of_what_cannot_be_written(tmp_path: Path) -> None:
