@@ -1,6 +1,6 @@
 """Seconds of a training step under every placement, beside the deeper network of equal parameters.
 
-    python benchmarks/placement.py [--depth 110] [--k 2 4 6] [--batch 32] [--steps 3]
+    python benchmarks/placement.py [--depth 110] [--k 2 4 6] [--batch 128 32] [--steps 3]
 
 As in table V of arXiv:1609.05672: MultiResNet(depth, k) against the pre-activation network of k times the layers, which
 shares the images. On CPUs a process has one core: one process has core 0, and two have cores 0 and 1. With CUDA devices
@@ -116,7 +116,7 @@ def child(arguments: argparse.Namespace) -> None:
     if arguments.child == "together":
         dist.init_process_group("nccl" if torch.cuda.device_count() > 1 else "gloo")
         measure = together
-    rows = measure(arguments.depth, arguments.k[0], arguments.batch, arguments.steps)
+    rows = measure(arguments.depth, arguments.k[0], arguments.batch[0], arguments.steps)
     if rank == 0:
         arguments.out.write_text("\n".join(f"{name}\t{seconds}" for name, seconds in rows.items()))
     if dist.is_initialized():
@@ -124,11 +124,11 @@ def child(arguments: argparse.Namespace) -> None:
         dist.destroy_process_group()
 
 
-def rows_of(arguments: argparse.Namespace, k: int, kind: str) -> dict[str, float]:
+def rows_of(arguments: argparse.Namespace, k: int, batch: int, kind: str) -> dict[str, float]:
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2") if kind == "together" else ()
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "rows"
-        rest = (f"--depth={arguments.depth}", f"--batch={arguments.batch}", f"--steps={arguments.steps}")
+        rest = (f"--depth={arguments.depth}", f"--batch={batch}", f"--steps={arguments.steps}")
         command: Sequence[str] = (
             sys.executable,
             *torchrun,
@@ -148,7 +148,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--depth", type=int, default=110)
     parser.add_argument("--k", type=int, nargs="+", default=[2, 4, 6], choices=sorted(DEEPER))
-    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--batch", type=int, nargs="+", default=[128, 32])
     parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--child", choices=("alone", "together"), help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
@@ -156,14 +156,15 @@ def main() -> None:
     if arguments.child:
         child(arguments)
         return
-    print(f"| batch {arguments.batch} | ms a step | against one device |\n|---|---|---|")
-    for k in arguments.k:
-        rows = rows_of(arguments, k, "alone")
-        base = rows[f"MultiResNet({arguments.depth}, k={k}), one device"]
-        if not torch.cuda.is_available() or torch.cuda.device_count() > 1:
-            rows |= rows_of(arguments, k, "together")
-        for name, seconds in rows.items():
-            print(f"| {name} | {seconds * 1e3:,.0f} | x{base / seconds:.2f} |", flush=True)
+    for batch in arguments.batch:
+        print(f"\n| batch {batch} | ms a step | against one device |\n|---|---|---|", flush=True)
+        for k in arguments.k:
+            rows = rows_of(arguments, k, batch, "alone")
+            base = rows[f"MultiResNet({arguments.depth}, k={k}), one device"]
+            if not torch.cuda.is_available() or torch.cuda.device_count() > 1:
+                rows |= rows_of(arguments, k, batch, "together")
+            for name, seconds in rows.items():
+                print(f"| {name} | {seconds * 1e3:,.0f} | x{base / seconds:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
