@@ -5,14 +5,13 @@ def normalise_each(norms: Sequence[Any], x: Tensor) -> Tensor:
         x = torch.cat([x] * len(norms), dim=1)
     means = [norm.get_buffer("running_mean") for norm in norms]
     variances = [norm.get_buffer("running_var") for norm in norms]
-    mean, variance = torch.cat(means), torch.cat(variances)
+    statistics = torch.cat(means + variances)
+    mean, variance = statistics.chunk(2)
     weight = torch.cat([norm.weight for norm in norms])
     bias = torch.cat([norm.bias for norm in norms])
-    momentum = 0.0 if first.momentum is None else first.momentum
-    training = first.training
-    x = F.batch_norm(x, mean, variance, weight, bias, training, momentum, first.eps)
+    training, momentum, eps = first.training, first.momentum, first.eps
+    x = F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)
     if training:  # every module keeps statistics of its own
-        torch._foreach_copy_(means, mean.chunk(len(norms)))
-        torch._foreach_copy_(variances, variance.chunk(len(norms)))
+        torch._foreach_copy_(means + variances, statistics.chunk(2 * len(norms)))
         torch._foreach_add_([n.get_buffer("num_batches_tracked") for n in norms], 1)
     return x
