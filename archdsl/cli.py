@@ -72,7 +72,7 @@ def compile_(specs: Sequence[str], output: Path | None, emit: str | None, force:
     if emit:
         click.echo("\n".join(_emit(spec, emit, place) for spec in specs), nl=False)
         return
-    from archdsl.backend.training import trainable
+    from archdsl.core.recipe import untrainable
     from archdsl.driver import load
     from archdsl.files import write_all
 
@@ -86,18 +86,18 @@ def compile_(specs: Sequence[str], output: Path | None, emit: str | None, force:
     for one in compiled:
         folder = output if len(compiled) == 1 else output / one.network.name
         files[folder / "model.py"] = one.model()
-        if trainable(one.network):
-            files[folder / "train.py"] = one.train()
+        if why := untrainable(one.network):
+            untrained.append(f"{one.network.name} {why}")
         else:
-            untrained.append(one.network.name)
+            files[folder / "train.py"] = one.train()
     write_all(files, force)
     for path in files:
         click.echo(str(path))
     for one in compiled:
         for note in one.unplaced():
             click.echo(f"note: {note}", err=True)
-    for name in untrained:
-        click.echo(f"note: {name} has no classes to train for, so it has no train.py", err=True)
+    for why in untrained:
+        click.echo(f"note: {why}, so it has no train.py", err=True)
 
 
 def _distinct(names: Sequence[str]) -> None:
@@ -122,10 +122,10 @@ def _emit(spec: str, stage: str, place: str | None) -> str:
         return one.ir()
     one.check()
     if stage == "train":
-        from archdsl.backend.training import trainable
+        from archdsl.core.recipe import untrainable
 
-        if not trainable(one.network):
-            raise click.UsageError(f"{one.network.name} has no classes to train for")
+        if why := untrainable(one.network):
+            raise click.UsageError(f"{one.network.name} {why}")
         return one.train()
     return one.model()
 

@@ -42,7 +42,6 @@ from lark.grammar import Rule, Symbol
 
 import archdsl
 from archdsl import driver
-from archdsl.backend.training import trainable
 from archdsl.base import limits
 from archdsl.base.diagnostics import ArchError, Diagnostic
 from archdsl.base.render import as_json, render
@@ -50,7 +49,7 @@ from archdsl.base.source import Source
 from archdsl.core.data import DATA_SETS
 from archdsl.core.measure import measure, modules
 from archdsl.core.primitives import PRIMITIVES
-from archdsl.core.recipe import SETTINGS
+from archdsl.core.recipe import SETTINGS, untrainable
 from archdsl.frontend import parser
 from archdsl.frontend.dump import dump
 from archdsl.frontend.formatter import formatted
@@ -664,7 +663,7 @@ class Judge:
             one.unplaced()
             text = one.model()
             compile(text, "model.py", "exec")
-            if trainable(network) and one is found.compiled[0]:
+            if not untrainable(network) and one is found.compiled[0]:
                 compile(one.train(), "train.py", "exec")
             few = len(list(islice(modules(network.root), MODULES + 1))) <= MODULES
             if few and not network.placement:

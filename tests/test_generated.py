@@ -12,7 +12,7 @@ import torch
 from support import GOLDEN, build, code_lines, network_of, ruff_clean, run, specs_in, succeed, tool
 from support import SPECS as SPECS_FOLDER
 
-from archdsl.backend import training
+from archdsl.core.recipe import untrainable
 from archdsl.driver import load
 
 DIGITS = GOLDEN / "family.arch"
@@ -50,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path = root / place.replace(":", "")
         path.mkdir()
         (path / "model.py").write_text(compiled.model(), encoding="utf-8")
-        if training.trainable(compiled.network):
+        if not untrainable(compiled.network):
             (path / "train.py").write_text(compiled.train(), encoding="utf-8")
     return root
 
@@ -78,7 +78,7 @@ def test_every_spec_is_clean(tmp_path: Path) -> None:
             package.mkdir()
             (package / "__init__.py").touch()
             (package / "model.py").write_text(compiled.model(), encoding="utf-8")
-            if training.trainable(compiled.network):
+            if not untrainable(compiled.network):
                 text = compiled.train().replace("from model import", "from .model import")
                 (package / "train.py").write_text(text, encoding="utf-8")
     for width in (88, 100):

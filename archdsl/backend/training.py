@@ -93,11 +93,6 @@ class TrainView:
     devices: int
 
 
-def trainable(network: Network) -> bool:
-    """Whether there is something to train on: images of known classes."""
-    return network.classes is not None and len(network.input.dims) == 3 and network.output.dims == (network.classes,)
-
-
 def train_view(network: Network, title: str, provenance: tuple[str, ...]) -> TrainView:
     """The view of a trainable network."""
     recipe = dict(network.recipe.settings)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
+from archdsl.core.ir import Network
 from archdsl.core.types import Scalar
 
 
@@ -72,6 +73,38 @@ SETTINGS: dict[str, Setting] = {
         Setting("seed", 0, "a whole number of at least 0", _whole(0), "of all random numbers"),
     )
 }
+
+
+def idle(settings: Mapping[str, Scalar], given: Container[str]) -> dict[str, str]:
+    """Those of the given settings that change nothing beside the others, and what to say of them."""
+    epochs, milestones = settings["epochs"], settings["milestones"]
+    assert isinstance(epochs, int) and isinstance(milestones, tuple)
+    late = [m for m in milestones if isinstance(m, int) and m >= epochs]
+    found: dict[str, str] = {}
+    if settings["schedule"] == "cosine":
+        found |= {name: f"`{name}` does nothing: the schedule is cosine" for name in ("milestones", "gamma")}
+    elif late:
+        found["milestones"] = f"no epoch follows milestone {late[0]}: there are {epochs}"
+    elif not milestones:
+        found["gamma"] = "`gamma` does nothing: there are no milestones"
+    if settings["optimizer"] != "sgd" and settings["nesterov"]:
+        found["nesterov"] = f"`nesterov` does nothing: the optimizer is {settings['optimizer']}"
+    if settings["optimizer"] == "adamw" and settings["momentum"]:
+        found["momentum"] = "`momentum` does nothing: the optimizer is adamw"
+    if settings["warmup"] == 0 and "warmup" not in given:
+        found["warmup_lr"] = "`warmup_lr` does nothing: there is no `warmup`"
+    return {name: problem for name, problem in found.items() if name in given}
+
+
+def untrainable(network: Network) -> str:
+    """Why there is nothing to train a network on; empty if it gives a number for each class of images."""
+    if network.classes is None:
+        return "has no classes"
+    if len(network.input.dims) != 3:
+        return f"reads {network.input}, and not images"
+    if network.output.dims != (network.classes,):
+        return f"gives {network.output}, and there are {network.classes:,} classes"
+    return ""
 
 
 def combine(*clauses: Mapping[str, Scalar]) -> dict[str, Scalar]:

@@ -16,6 +16,7 @@ from archdsl.frontend.binding import complete, missing
 from archdsl.frontend.builder import Frame
 from archdsl.frontend.evaluate import Scope, origin
 from archdsl.frontend.flows import Flows, lifted, renamed
+from archdsl.frontend.recipes import Settings, settings_of
 from archdsl.frontend.resolve import Module
 from archdsl.frontend.syntax import Block, Net
 from archdsl.frontend.values import Template, Value, describe
@@ -29,7 +30,8 @@ class Root:
     """The outermost block of a network and what its definitions say beside it."""
 
     block: ir.Block
-    settings: tuple[tuple[syntax.Setting, Scope], ...]
+    settings: tuple[Settings, ...]
+    """Of the definitions that it is built from, the innermost first."""
     doc: str
 
 
@@ -111,18 +113,18 @@ class Elaborator(Flows):
             self._defaults(template, frame, scope.names, scope)
             value = self._statements(net.body, scope, net.name_span)
             outside = Scope(frame, dict(frame.values), None, None)
-            settings = tuple((s, outside) for t in net.body if isinstance(t, syntax.Train) for s in t.settings)
+            settings = settings_of(net.body, outside)
             if isinstance(value, Template) and isinstance(value.callee, Net):
                 inner = self._net(value, home, shape, classes, _result_span(net), name, depth + 1)
                 # What another file says of its network need not hold of this family.
                 lent = value.callee.span.source is not net.span.source and net.doc
                 block = replace(inner.block, doc=net.doc) if lent else inner.block
-                return Root(block, (*inner.settings, *settings), net.doc or inner.doc)
+                return Root(block, (*inner.settings, settings), net.doc or inner.doc)
             if value is None:
                 raise error("no-result", net.name_span, name=net.name)
             output = self._tensor(value, scope, _result_span(net))
             block = self._finish(frame, builder, output, origin(net.span), net.doc, named=True)
-            return Root(renamed(block, name), settings, net.doc)
+            return Root(renamed(block, name), (settings,), net.doc)
         except ArchError as problem:
             raise lifted(problem, span, template) from None
 

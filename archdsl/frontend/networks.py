@@ -15,11 +15,10 @@ from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.source import Source, Span
 from archdsl.base.suggest import did_you_mean
 from archdsl.core.data import DataSet
-from archdsl.core.ir import Network, Placement, Recipe
+from archdsl.core.ir import Network, Placement
 from archdsl.core.measure import Measure, measure
 from archdsl.core.names import spelled
-from archdsl.core.recipe import SETTINGS, combine
-from archdsl.core.types import Scalar
+from archdsl.core.recipe import untrainable
 from archdsl.frontend import syntax
 from archdsl.frontend.builder import Frame
 from archdsl.frontend.elaborate import Elaborator
@@ -27,9 +26,10 @@ from archdsl.frontend.evaluate import Scope
 from archdsl.frontend.oneline import format_expression, format_on
 from archdsl.frontend.parser import UNITS, figure
 from archdsl.frontend.places import placement_of
+from archdsl.frontend.recipes import recipe_of, settings_of
 from archdsl.frontend.resolve import Library, Module, Texts
 from archdsl.frontend.sweeps import each_of
-from archdsl.frontend.values import Template, describe
+from archdsl.frontend.values import Template
 
 MEASURES = ("params", "macs", "depth")
 
@@ -157,8 +157,7 @@ def elaborated_item(
     except ArchError as wrong:
         raise ArchError(*(_of_data(d, item.on) for d in wrong.diagnostics)) from None
     top = Scope(Frame("", module, {}, {}, 0), {}, None, None)
-    own = tuple((s, top) for c in clauses if isinstance(c, syntax.Train) for s in c.settings)
-    recipe = Recipe(tuple(combine(*(dict(_settings(elaborator, part)) for part in (root.settings, own))).items()))
+    recipe = recipe_of(elaborator, (*root.settings, settings_of(clauses, top)))
     body = item.body if isinstance(item, syntax.Net) else clauses
     expectations = tuple(s for s in body if isinstance(s, syntax.Expect))
     if on is None:
@@ -180,6 +179,10 @@ def elaborated_item(
         placement=_placement(places),
     )
     parts = Gathering()
+    for clause in body:
+        with parts:
+            if isinstance(clause, syntax.Train) and (why := untrainable(network)):
+                raise error("bad-setting", clause.span, problem=f"there is nothing to train: `{name}` {why}")
     for i, expectation in enumerate(expectations):
         with parts:
             _figure(expectation)
@@ -221,40 +224,6 @@ def _only_clauses(statements: tuple[syntax.Statement, ...]) -> None:
             found = f"`{statement.span.text.split()[0]}`"
             help = "the braces after a network hold `expect`, `train` and `place`; a body belongs to `net NAME { ... }`"
             raise error("unexpected", statement.span, found=found, help=help)
-
-
-# ---- recipes
-
-
-def _settings(elaborator: Elaborator, settings: tuple[tuple[syntax.Setting, Scope], ...]) -> list[tuple[str, Scalar]]:
-    """The values of settings, each evaluated among the parameters of the family that it belongs to."""
-    parts = Gathering()
-    seen: dict[str, Span] = {}
-    found: list[tuple[str, Scalar]] = []
-    for setting, scope in settings:
-        with parts:
-            if setting.name in seen and seen[setting.name].source is setting.span.source:
-                first = (Mark(seen[setting.name], "first here"),)
-                problem = f"setting `{setting.name}` is given twice"
-                raise error("bad-setting", setting.name_span, problem=problem, secondary=first)
-            seen[setting.name] = setting.name_span
-            found.append((setting.name, _setting(elaborator, setting, scope)))
-    parts.settle()
-    return found
-
-
-def _setting(elaborator: Elaborator, setting: syntax.Setting, scope: Scope) -> Scalar:
-    row = SETTINGS.get(setting.name)
-    if row is None:
-        help = did_you_mean(setting.name, SETTINGS) or f"the settings are {', '.join(SETTINGS)}"
-        raise error("bad-setting", setting.name_span, problem=f"unknown setting `{setting.name}`", help=help)
-    word = setting.value.name if isinstance(setting.value, syntax.Name) else None
-    value = word if word and row.choices else elaborator.eval(setting.value, scope)
-    if not row.accepts(value):
-        problem = f"`{setting.name}` must be {row.expected}, not {f'`{word}`' if word else describe(value)}"
-        near = did_you_mean(word, row.choices) if word else None
-        raise error("bad-setting", setting.value.span, problem=problem, help=near)
-    return cast(Scalar, value)
 
 
 # ---- expectations
