@@ -97,7 +97,7 @@ def params(
     if place is not None:
         from archdsl.reports.placement import placed, placed_text, warnings
 
-        rows = placed(specs, place, batch or 128, machine or "k80")
+        rows = placed(specs, place, batch or 128, "k80" if machine is None else machine)
         click.echo(json.dumps(rows, indent=2) if as_json else placed_text(rows))
         for warning in warnings(rows):
             click.echo(f"warning: {warning}", err=True)

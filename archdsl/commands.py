@@ -46,7 +46,9 @@ def failing(command: Callable[..., Any]) -> Callable[..., Any]:
 specs_argument = click.argument("specs", metavar="SPEC...", nargs=-1, required=True)
 
 
-place_option = click.option("--place", metavar="HOW", help="Where parallel functions run: fused, split:N or mesh:N.")
+place_option = click.option(
+    "--place", metavar="HOW", help="Where parallel functions run: none, fused, split:N or mesh:N."
+)
 
 
 _formats = [

@@ -124,7 +124,7 @@ def _placed(elaborated: Elaborated, place: str | None) -> Elaborated:
     network = elaborated.network
     placement = network.placement if place is None else parse_placement(place)
     if placement is None:
-        return elaborated
+        return replace(elaborated, network=replace(network, placement=None))
     found = sums(network, placement)
     if all(s.problem for s in found):
         raise misplaced(network, placement, found, elaborated.place if place is None else None)

@@ -131,6 +131,7 @@ def test_the_same_function(name: str, place: str, tmp_path: Path) -> None:
 
 
 MESH = """
+import copy
 import sys
 import torch
 import torch.distributed as dist
@@ -167,6 +168,28 @@ every = [None] * dist.get_world_size()
 dist.all_gather_object(every, weights)
 for other in every:
     torch.testing.assert_close(other, every[0], rtol=0, atol=0)
+
+# A copy computes all functions itself; gradients of gradients; and what is frozen stays.
+dist.barrier()
+plain.load_state_dict(placed.state_dict())
+torch.testing.assert_close(copy.deepcopy(placed).eval()(x), plain.eval()(x), rtol=1e-9, atol=1e-9)
+slopes = []
+for model in (plain, placed):
+    model.train()
+    model.zero_grad()
+    y = x.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(model(y).square().sum(), y, create_graph=True)
+    slope.square().sum().backward()
+    if model is placed:
+        average(placed)
+    slopes.append([torch.zeros(()) if p.grad is None else p.grad for p in model.parameters()])
+for found, expected in zip(slopes[1], slopes[0]):
+    torch.testing.assert_close(found, expected.expand_as(found), rtol=1e-9, atol=1e-9)
+placed.zero_grad()
+first = next(placed.parameters()).requires_grad_(False)
+placed(x).sum().backward()
+average(placed)
+assert first.grad is None
 if dist.get_rank() == 0:
     print("equal", len(kept), len(weights))
 dist.barrier()
@@ -217,7 +240,7 @@ def test_devices_that_are_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_tensor_on_the_wrong_device_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     """The test above can fail: a model that does not send its input is refused."""
     text = load(SPECS["multi_residual"], "split:2")[0].model()
-    broken = text.replace("x.to(device, non_blocking=True) for", "x for")
+    broken = text.replace("x.to(home, non_blocking=True) for home in", "x for _ in")
     assert broken != text
     namespace: dict[str, Any] = {"__name__": "model"}
     exec(compile(broken, "<broken>", "exec"), namespace)
@@ -231,7 +254,9 @@ def test_a_tensor_on_the_wrong_device_is_seen(monkeypatch: pytest.MonkeyPatch) -
     ("devices", "message"),
     [
         (("cpu",), "made for 2 devices, not 1"),
-        (("cpu", "cuda:99"), "cuda:99 does not exist: there are"),
+        (("cpu", "cuda:99"), "there is no cuda:99: this machine has"),
+        (("cpu", "xpu:0"), "there is no xpu:0: this machine has 0"),
+        (("mps", "cpu"), "there is no mps: this machine has 0"),
     ],
 )
 def test_wrong_devices(devices: tuple[str, ...], message: str) -> None:
@@ -303,6 +328,44 @@ def test_the_plain_model_has_no_trace_of_placement() -> None:
     text = load(SPECS["multi_residual"])[0].model() + load(SPECS["multi_residual"])[0].train()
     words = ("Split", "Mesh", "Fused", '"cuda:1"', "DeviceMesh", "_each", "FUNCTIONS", "PARTS")
     assert not any(word in text for word in words)
+
+
+def test_what_is_inside_of_a_function_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "nested.arch"
+    path.write_text(
+        "block Inner(width) { sum 4 as i { f[i]: Conv(width, 3) } }\n"
+        "block Outer(width) { sum 2 as i { g[i]: Inner(width) } }\n"
+        "net nested on 3x8x8 { Outer(8) }\n"
+    )
+    (one,) = load(str(path), "split:2")
+    assert one.unplaced() == ["split:2 leaves a sum in Inner: it is a part of a function that is placed as a whole"]
+    with pytest.raises(ArchError, match="applies to nothing in nested"):
+        load(str(path), "fused")
+
+
+def test_the_placement_of_a_spec_can_be_taken_away(tmp_path: Path) -> None:
+    path = tmp_path / "wide.arch"
+    path.write_text("net wide = MultiResNet(8, k=2) on digits { place { split 2 } }")
+    (placed,), (plain,) = load(str(path)), load(str(path), "none")
+    assert "    placement      split:2\n" in placed.model() and "    placement      split:2\n" in placed.train()
+    assert "Split" not in plain.model() and "placement" not in plain.model() + plain.train()
+
+
+def test_fused_statistics_over_all_batches() -> None:
+    """`update_bn`, of stochastic weight averaging, takes means over batches."""
+    batches = list(torch.rand(3, 4, 3, 8, 8).double())
+    plain = prepared(module_of(SPECS["multi_residual"]))
+    fused = prepared(module_of(SPECS["multi_residual"], "fused"), plain.state_dict())
+    for model in (plain, fused):
+        torch.optim.swa_utils.update_bn(batches, model)
+    torch.testing.assert_close(dict(fused.named_buffers()), dict(plain.named_buffers()), rtol=1e-9, atol=1e-9)
+
+
+def test_uneven_shares_are_told() -> None:
+    done = run(sys.executable, "-m", "archdsl", "params", "CrescendoNet()", "--place", "split:2")
+    assert (
+        "functions are divided by their number, and split:2 gives 78% of the multiply-adds to device 1" in done.stderr
+    )
 
 
 def test_reasons_are_given() -> None:

@@ -127,9 +127,20 @@ def _support(name: str, network: Network) -> str:
         return (folder / f"{name}.py").read_text(encoding="utf-8").rstrip()
     functions = functions_of(blocks_of(network.root))
     inner = [b for f in functions if isinstance(f, Block) for b in blocks_of(f)]
-    kinds = {f.kind for f in functions if isinstance(f, Layer)}
-    kinds |= {a.module.kind for b in inner for a in applications(b.body) if isinstance(a.module, Layer)}
-    return environment().get_template(f"support/{name}.py.j2").render(random=bool(kinds & _RANDOM)).rstrip()
+    layers = [f for f in functions if isinstance(f, Layer)]
+    layers += [a.module for b in inner for a in applications(b.body) if isinstance(a.module, Layer)]
+    convolutions = [dict(layer.args) for layer in layers if layer.kind == "Conv"]
+    biases = {args["bias"] is True for args in convolutions}
+    text = (
+        environment()
+        .get_template(f"support/{name}.py.j2")
+        .render(
+            random=any(layer.kind in _RANDOM for layer in layers),
+            groups=any(args["groups"] != 1 for args in convolutions),
+            biases="some" if len(biases) > 1 else "all" if biases == {True} else "",
+        )
+    )
+    return text.rstrip()
 
 
 _RANDOM = frozenset({"Dropout", "Survival", "Mask", "DropPath"})
@@ -176,7 +187,8 @@ def _generated(network: Network) -> str:
 
 
 def _marks(network: Network) -> tuple[str, ...]:
-    return f"    spec           {network.source_hash}", f"    checksum       {UNSIGNED}"
+    placed = [f"    placement      {network.placement}"] if network.placement else []
+    return (*placed, f"    spec           {network.source_hash}", f"    checksum       {UNSIGNED}")
 
 
 def wrapped(lines: tuple[str, ...], width: int) -> list[str]:

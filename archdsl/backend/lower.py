@@ -147,7 +147,8 @@ class _Lowering:
         self.support |= forward.helpers
         fused = self._unused(f"Fused{name}")
         doc = f"The sum of several {name}s of one input, computed as one function of as many times the channels."
-        self.definitions.append(Class(fused, (doc,), (), (), tuple(lines), base="nn.ModuleList"))
+        note = "They hold weights and statistics; their own forward is not called, and the first one's mode counts."
+        self.definitions.append(Class(fused, (doc, note), (), (), tuple(lines), base="nn.ModuleList"))
         return fused
 
     def _class(

@@ -36,6 +36,8 @@ FUSIBLE = frozenset(
 )
 """Layers that work channel by channel, or as groups of channels, so that several functions can be one."""
 
+_INSIDE = "it is a part of a function that is placed as a whole"
+
 UNROLLED = 4
 """Most iterations of a loop inside a function that is fused."""
 
@@ -64,12 +66,15 @@ def place(network: Network) -> Network:
 
 def sums(network: Network, placement: Placement) -> list[Sum]:
     """The parallel sums of two functions or more, of distinct blocks, in order."""
-    return [
+    found = [
         Sum(block, loop, problem_of(loop, level, _lists(block.body), placement))
         for block in blocks_of(network.root)
         for loop, level in _loops(block.body, 0)
         if loop.kind in ("sum", "mean") and loop.count > 1
     ]
+    functions = [_element(run.region).module for s in found if not s.problem for run in s.loop.runs]
+    inside = {id(b) for f in functions if isinstance(f, Block) for b in blocks_of(f)}
+    return [replace(s, problem=_INSIDE) if id(s.block) in inside and not s.problem else s for s in found]
 
 
 def problem_of(loop: Loop, level: int, lists: tuple[str, ...], placement: Placement) -> str | None:
@@ -95,10 +100,11 @@ def _unfusible(loop: Loop) -> str | None:
         return f"its functions are single layers ({module.kind}): write them as a block"
     if module.style != "module":
         return "its functions are lists: write them as a block"
+    problem = _unfusible_region(module.body, 0)
     kinds = {step.module.kind for step in applications(module.body) if isinstance(step.module, Layer)}
-    if not kinds & {"Conv", "BatchNorm"}:
+    if not problem and not kinds & {"Conv", "BatchNorm"}:
         return "its functions hold no convolution or normalisation"
-    return _unfusible_region(module.body, 0)
+    return problem
 
 
 def _unfusible_region(region: Region, level: int) -> str | None:

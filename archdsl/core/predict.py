@@ -156,8 +156,12 @@ class _Predictor:
                 return replace(cost, shares=tuple(replace(s, params=0) for s in cost.shares)) if again else cost
             case Apply():
                 return self._layer(step)
-            case Select() | Head():
+            case Select():
                 return self._region(step.region)
+            case Head():
+                # It takes time in training; `macs` are those of the result, as everywhere.
+                cost = self._region(step.region)
+                return replace(cost, shares=tuple(replace(s, macs=0) for s in cost.shares))
             case Loop():
                 total = self.nothing
                 for run in step.runs:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from archdsl.base.diagnostics import ArchError, Note, error
@@ -9,37 +10,41 @@ from archdsl.base.source import Span
 from archdsl.base.suggest import did_you_mean
 from archdsl.core.ir import Network, Placement
 from archdsl.core.placement import Sum
+from archdsl.core.types import scalar_text
 
 KINDS = ("fused", "split", "mesh")
 MOST = 1024
 """Devices that share one sum; no machine has more."""
 
-_FORMS = "a placement is fused, split:N or mesh:N, as in split:2"
+_OPTION = "`--place` takes none, fused, split:N or mesh:N, as in split:2"
+_CLAUSE = "`place` takes fused, split N or mesh N, as in `place { split 2 }`"
 
 
-def parse_placement(text: str) -> Placement:
-    """The placement that `--place` asks for. Raises ArchError."""
+def parse_placement(text: str) -> Placement | None:
+    """The placement that `--place` asks for; None for `none`. Raises ArchError."""
+    if text == "none":
+        return None
     kind, colon, number = text.partition(":")
-    count = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else None
+    count = int(number) if re.fullmatch("-?[0-9]{1,19}", number) else None
     if colon and count is None:
-        raise error("bad-place", None, problem=f"`{text}` has no number of devices after the colon", help=_FORMS)
+        raise error("bad-place", None, problem=f"`{text}` has no number of devices after the colon", help=_OPTION)
     return placement_of(kind, count, None, None)
 
 
 def placement_of(kind: str, devices: object, kind_span: Span | None, span: Span | None) -> Placement:
     """The placement of a kind over a number of devices (None: not given). Raises ArchError."""
     if kind not in KINDS:
-        near = did_you_mean(kind, KINDS) or _FORMS
+        near = did_you_mean(kind, KINDS) or (_CLAUSE if kind_span else _OPTION)
         raise error("bad-place", kind_span, problem=f"`{kind}` is no placement", help=near)
     if kind == "fused":
         if devices is not None:
             raise error("bad-place", span, problem="`fused` is for one device, and takes no number")
         return Placement("fused")
     if devices is None:
-        problem = f"`{kind}` needs a number of devices"
-        raise error("bad-place", kind_span, problem=problem, help=f"for two, `{kind}:2`; in a spec, `{kind} 2`")
+        two = f"{kind} 2" if kind_span else f"{kind}:2"
+        raise error("bad-place", kind_span, problem=f"`{kind}` needs a number of devices", help=f"for two, `{two}`")
     if not isinstance(devices, int) or isinstance(devices, bool) or not 2 <= devices <= MOST:
-        problem = f"`{kind}` divides functions over 2 to {MOST:,} devices, not {devices}"
+        problem = f"`{kind}` divides functions over 2 to {MOST:,} devices, not {scalar_text(devices)}"
         raise error("bad-place", span, problem=problem)
     return Placement("split" if kind == "split" else "mesh", devices)
 

@@ -58,6 +58,7 @@ _SLIPS: tuple[tuple[str, str], ...] = (
     (r"\bexpect\s+@\d", "the figure comes last, as in `expect params 36.5M`"),
     (r"\bexpect\s.*@[.,]", "a figure is written as 36.5M or 36_479_194"),
     (r"\b(?:train|place)\s+@\w", "settings stand in braces, as in `train { epochs 12 }` and `place { fused }`"),
+    (r"\bplace\s*\{\s*(?:split|mesh)\s*@[:=]", "in a spec the number follows a space, as in `split 2`"),
     (r"\btrain\s*\{.*@,", "settings stand in lines of their own, or are parted by `;`"),
     (r"\baux\s+\S+\s+@\w", "a colon follows the weight, as in `aux 0.3: ...`"),
     (r'@"[^"]*$', 'a text ends in its line, with another `"`'),

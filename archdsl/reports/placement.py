@@ -32,7 +32,7 @@ def _row(network: Network, machine: Machine, batch: int, notes: list[str]) -> di
     return {
         "name": network.name,
         "spec": network.spec,
-        "place": str(network.placement),
+        "place": str(network.placement or "none"),
         "batch": batch,
         "devices": devices,
         "exchanged_bytes": cost.exchanged,
@@ -76,8 +76,15 @@ def _ms(seconds: float) -> str:
 
 
 def warnings(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Placements whose transfers take longer than the computation that they save."""
+    """Placements whose transfers take longer than the computation that they save, and uneven ones."""
     for row in rows:
+        shares = [device["macs"] for device in row["devices"]]
+        most = shares.index(max(shares))
+        if shares[most] * len(shares) > 1.5 * sum(shares):
+            yield (
+                f"{row['name']}: functions are divided by their number, and {row['place']} gives"
+                f" {shares[most] / sum(shares):.0%} of the multiply-adds to device {most}"
+            )
         computing = row["seconds"] - row["seconds_waiting"]
         saved = row["seconds_alone"] - computing
         if row["seconds_waiting"] > saved:

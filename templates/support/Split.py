@@ -7,24 +7,28 @@ class Split(nn.ModuleList):
     Abdi and Nahavandi, arXiv:1609.05672, section IV.D, for any number of devices.
     """
 
-    devices: Sequence[str] = ()
+    count = 1
+    """Devices."""
 
     def spread(self, devices: Sequence[str]) -> None:
         """Move each function to its device."""
-        self.devices = devices
-        for device, functions in zip(devices, self.shares(len(devices))):
+        self.count = len(devices)
+        for device, functions in zip(devices, self.shares()):
             for function in functions:
                 function.to(device)
 
-    def shares(self, count: int) -> list[list[nn.Module]]:
-        """The functions in as many parts, in order."""
-        place = [i * count // len(self) for i in range(len(self))]
-        return [[f for f, n in zip(self, place) if n == part] for part in range(count)]
+    def shares(self) -> list[list[nn.Module]]:
+        """The functions of each device, in order."""
+        n = self.count
+        place = [i * n // len(self) for i in range(len(self))]
+        return [[f for f, p in zip(self, place) if p == part] for part in range(n)]
 
     def forward(self, x: Tensor) -> Tensor:
-        sent = [x.to(device, non_blocking=True) for device in self.devices] or [x]
+        shares = self.shares()
+        homes = [next((p.device for p in f[0].parameters()), x.device) for f in shares]
+        sent = [x.to(home, non_blocking=True) for home in homes]
         parts: list[Tensor] = []
-        for there, functions in zip(reversed(sent), reversed(self.shares(len(sent)))):
+        for there, functions in zip(reversed(sent), reversed(shares)):
             part = functions[0](there)  # the distant ones first: they run meanwhile
             for function in functions[1:]:
                 part = part + function(there)

@@ -10,6 +10,8 @@ def normalise_each(norms: Sequence[Any], x: Tensor) -> Tensor:
     weight = torch.cat([norm.weight for norm in norms])
     bias = torch.cat([norm.bias for norm in norms])
     training, momentum, eps = first.training, first.momentum, first.eps
+    if momentum is None:  # a mean over all batches, as update_bn takes it
+        momentum = 1 / (1 + int(first.num_batches_tracked))
     x = F.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)
     if training:  # every module keeps statistics of its own
         torch._foreach_copy_(means + variances, statistics.chunk(2 * len(norms)))
