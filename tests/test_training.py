@@ -265,6 +265,23 @@ def test_folders_of_images(tmp_path: Path) -> None:
     (tmp_path / "data" / "val" / "a").rename(tmp_path / "data" / "val" / "d")
     done = run(sys.executable, script, *rest, "--run-dir", tmp_path / "d")
     assert done.returncode == 1 and "other classes" in done.stderr and "Traceback" not in done.stderr
+    (tmp_path / "data" / "val" / "d").rename(tmp_path / "data" / "val" / "a")
+    (tmp_path / "data" / "train" / "a" / "0.png").write_bytes(b"no image")
+    command = [str(c) for c in (sys.executable, script, *rest, "--run-dir", tmp_path / "e", "--workers=2")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert ended.returncode == 1 and "UnidentifiedImageError" in ended.stderr
+    image_folder(tmp_path / "data" / "train", "e", 1)
+    done = run(sys.executable, script, *rest, "--run-dir", tmp_path / "f")
+    assert done.returncode == 1 and "4 classes of images, not 3" in done.stderr
+
+
+def test_a_last_batch_of_one(tmp_path: Path) -> None:
+    """Batch normalisation of 1x1 maps cannot take it; and an option is not abbreviated."""
+    spec = "net odd on digits { Conv(4, 3) -> MaxPool(8) -> BatchNorm -> GlobalAvgPool -> Linear(classes) }\n"
+    script = write(tmp_path / "odd", spec)
+    succeed(sys.executable, script, "--run-dir", tmp_path / "run", "--batch-size=359", "--epochs=1")
+    done = run(sys.executable, script, "--run-dir", tmp_path / "run", "--epoch=2", "--resume")
+    assert done.returncode == 2 and "unrecognized arguments: --epoch=2" in done.stderr
 
 
 def test_a_full_disk(script: Path, whole: Path, tmp_path: Path) -> None:

@@ -125,6 +125,7 @@ def _support(name: str, network: Network) -> str:
     folder = resources.folder("templates") / "support"
     if (folder / f"{name}.py").exists():
         return (folder / f"{name}.py").read_text(encoding="utf-8").rstrip()
+    every = [a.module for b in blocks_of(network.root) for a in applications(b.body) if isinstance(a.module, Layer)]
     functions = functions_of(blocks_of(network.root))
     inner = [b for f in functions if isinstance(f, Block) for b in blocks_of(f)]
     layers = [f for f in functions if isinstance(f, Layer)]
@@ -137,6 +138,7 @@ def _support(name: str, network: Network) -> str:
         .render(
             random=any(layer.kind in _RANDOM for layer in layers),
             groups=any(args["groups"] != 1 for args in convolutions),
+            one_column=any(layer.kind == "DropPath" and layer.arg("one_column") for layer in every),
             biases="some" if len(biases) > 1 else "all" if biases == {True} else "",
         )
     )
@@ -167,9 +169,10 @@ def title(network: Network, before: int = 0) -> str:
 def provenance(network: Network) -> tuple[str, ...]:
     """Where model.py came from and what it holds."""
     cost = measure(network)
-    doc = wrapped(tuple(network.doc.split("\n")), WIDTH) if network.doc else []
+    texts = [network.doc, network.paper]
+    docs = [wrapped(tuple(text.split("\n")), WIDTH) for text in texts if text]
     return (
-        *([*doc, ""] if doc else []),
+        *(line for doc in docs for line in (*doc, "")),
         _generated(network),
         "",
         f"    parameters     {cost.params:,}",

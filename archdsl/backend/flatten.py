@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -319,12 +320,12 @@ def numbered(index: str, first: int) -> str:
 def singular(name: str) -> str:
     """One element of a list.
 
-    >>> singular("branches"), singular("functions"), singular("convs2"), singular("mix")
-    ('branch', 'function', 'conv2', 'mix_')
+    >>> singular("branches"), singular("functions"), singular("convs2"), singular("mix"), singular("atrous")
+    ('branch', 'function', 'conv2', 'mix_', 'atrous_')
     """
     stem = name.rstrip("0123456789")
     if stem != name:
         return f"{singular(stem)}{name[len(stem) :]}"
     if name.endswith(("ches", "shes", "xes", "sses")):
         return name[:-2]
-    return name[:-1] if name.endswith("s") and len(name) > 2 else f"{name}_"
+    return name[:-1] if re.search("[^su]s$", name) and len(name) > 2 else f"{name}_"

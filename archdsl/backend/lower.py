@@ -193,6 +193,8 @@ class _Lowering:
         return [line for d in self.definitions for line in (d.init if isinstance(d, Class) else d.body)]
 
     def _name(self, block: Block) -> str:
+        if block is self.blocks[-1] and _class_name(block.name) in self.taken:
+            return self._unused(f"{_class_name(block.name)}Net")
         return self._unused(spelled(block.name, "block") if block.style == "sequence" else _class_name(block.name))
 
     def _unused(self, base: str) -> str:

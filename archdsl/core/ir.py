@@ -197,6 +197,8 @@ class Network:
     source_name: str = ""
     source_hash: str = ""
     doc: str = ""
+    paper: str = ""
+    """Where the library has it from."""
     placement: Placement | None = None
 
     @property

@@ -91,7 +91,11 @@ def idle(settings: Mapping[str, Scalar], given: Container[str]) -> dict[str, str
         found["nesterov"] = f"`nesterov` does nothing: the optimizer is {settings['optimizer']}"
     if settings["optimizer"] == "adamw" and settings["momentum"]:
         found["momentum"] = "`momentum` does nothing: the optimizer is adamw"
-    if settings["warmup"] == 0 and "warmup" not in given:
+    warmup = settings["warmup"]
+    assert isinstance(warmup, int)
+    if warmup >= epochs:
+        found["warmup"] = f"no epoch follows the warmup of {warmup}: there are {epochs}"
+    if warmup == 0 and "warmup" not in given:
         found["warmup_lr"] = "`warmup_lr` does nothing: there is no `warmup`"
     return {name: problem for name, problem in found.items() if name in given}
 
@@ -102,6 +106,8 @@ def untrainable(network: Network) -> str:
         return "has no classes"
     if len(network.input.dims) != 3:
         return f"reads {network.input}, and not images"
+    if network.data is None and network.input.channels not in (1, 3):
+        return f"reads {network.input}, and images have 1 or 3 channels"
     if network.output.dims != (network.classes,):
         return f"gives {network.output}, and there are {network.classes:,} classes"
     return ""

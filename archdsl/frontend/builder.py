@@ -195,7 +195,7 @@ def name_unlabelled(region: Region, taken: set[str]) -> Region:
             case Apply(label=Label(style="plain", stem=stem, index=-1)):
                 if in_loop:
                     if step.origin not in lists:
-                        plurals = (f"{stem}s{i if i > 1 else ''}" for i in count(1))
+                        plurals = (f"{_plural(stem)}{i if i > 1 else ''}" for i in count(1))
                         plural = next(p for p in plurals if p not in taken and not label_problem(p))
                         lists[step.origin] = plural
                         taken.add(plural)
@@ -231,3 +231,12 @@ def _count_auto(region: Region, totals: dict[str, int], in_loop: bool = False) -
                     _count_auto(run.region, totals, True)
             case _:
                 pass
+
+
+def _plural(name: str) -> str:
+    """The list of what has a name.
+
+    >>> _plural("conv"), _plural("cross"), _plural("branch")
+    ('convs', 'crosses', 'branches')
+    """
+    return f"{name}es" if re.search("(s|x|z|ch|sh)$", name) else f"{name}s"

@@ -157,7 +157,7 @@ def elaborated_item(
     except ArchError as wrong:
         raise ArchError(*(_of_data(d, item.on) for d in wrong.diagnostics)) from None
     top = Scope(Frame("", module, {}, {}, 0), {}, None, None)
-    recipe = recipe_of(elaborator, (*root.settings, settings_of(clauses, top)))
+    recipe = recipe_of(elaborator, (*root.settings, settings_of(clauses, top)), root.block.input)
     body = item.body if isinstance(item, syntax.Net) else clauses
     expectations = tuple(s for s in body if isinstance(s, syntax.Expect))
     if on is None:
@@ -176,6 +176,7 @@ def elaborated_item(
         source_name=module.file.source.name,
         source_hash=module.digest,
         doc=doc,
+        paper="" if root.home is module else " ".join(root.home.file.doc.split()),
         placement=_placement(places),
     )
     parts = Gathering()

@@ -11,7 +11,7 @@ from archdsl.base.source import Span
 from archdsl.base.suggest import did_you_mean
 from archdsl.core.ir import Recipe
 from archdsl.core.recipe import SETTINGS, combine, idle
-from archdsl.core.types import Scalar
+from archdsl.core.types import Scalar, Shape
 from archdsl.frontend import syntax
 from archdsl.frontend.evaluate import Evaluator, Scope
 from archdsl.frontend.values import describe
@@ -25,7 +25,7 @@ def settings_of(statements: Sequence[syntax.Statement], scope: Scope) -> Setting
     return tuple((s, scope) for clause in statements if isinstance(clause, syntax.Train) for s in clause.settings)
 
 
-def recipe_of(evaluator: Evaluator, definitions: Sequence[Settings]) -> Recipe:
+def recipe_of(evaluator: Evaluator, definitions: Sequence[Settings], images: Shape) -> Recipe:
     """What definitions say of training, one built on the other; later ones win.
 
     Raises ArchError for settings that are unknown, given twice in one definition, of the wrong kind, or without effect.
@@ -39,6 +39,10 @@ def recipe_of(evaluator: Evaluator, definitions: Sequence[Settings]) -> Recipe:
             with parts:
                 if problem := unused.get(setting.name):
                     raise error("bad-setting", setting.span, problem=problem)
+                border = values[-1][setting.name] if setting.name == "crop_padding" else 0
+                if isinstance(border, int) and border >= min(images.dims[1:], default=border + 1):
+                    problem = f"a border of {border} cannot be reflected in an image of {images}"
+                    raise error("bad-setting", setting.value.span, problem=problem)
         parts.settle()
     return Recipe(tuple(combine(*values).items()))
 
