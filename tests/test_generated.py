@@ -168,6 +168,30 @@ def test_model_runs_as_a_script(folder: Path) -> None:
     assert printed == f"{count:,} parameters, output (1, 10)\n"
 
 
+def test_a_choice_is_passed_on_as_its_word(tmp_path: Path) -> None:
+    """Although its instances differ in their widths just as they do in it."""
+    path = tmp_path / "words.arch"
+    path.write_text(
+        "block Unit(width, act: relu | elu) { Conv(width, 3) -> (if act == relu then ReLU else ELU) }\n"
+        "net words on digits { Unit(4, relu) -> Unit(8, elu) -> Unit(8, relu) -> Unit(16, elu) -> GlobalAvgPool\n"
+        "  -> Linear(classes) }\n"
+    )
+    text = load(str(path))[0].model()
+    assert 'Unit(4, 8, act="elu")' in text and 'self.first_path = act == "relu"' in text
+
+
+def test_a_network_beside_a_block_of_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "cross.arch"
+    path.write_text(
+        "block Cross(width) { Conv(width, 3) -> ReLU }\n"
+        "net cross on digits { Conv(8, 3) -> repeat 3 { Cross(8) } -> GlobalAvgPool -> Linear(classes) }\n"
+    )
+    text = load(str(path))[0].model()
+    assert (
+        "class CrossNet(nn.Module)" in text and "self.crosses = " in text and "for cross in" in text
+    ) or "*(Cross" in text
+
+
 # ---- training
 
 

@@ -252,8 +252,8 @@ def facts(text: str) -> frozenset[tuple[str, str]]:
 
 
 def core(name: str) -> str:
-    """What names have in common that are made from one: `WideUnit`, `wide_unit2`, `wide_units` and `has_wide_unit`."""
-    return re.sub(r"^(fused|has|first|plain|not)(?=.)|[s\d]*$", "", name.replace("_", "").lower())
+    """What names made from one have in common: `WideUnit`, `wide_unit2` and `has_wide_unit`; `Cross` and `crosses`."""
+    return re.sub(r"^(fused|has|first|plain|not)(?=.)|[es\d]*$", "", name.replace("_", "").lower())
 
 
 def check(text: str, twin: str, spec: str, name: str, same_code: bool = False) -> None:

@@ -45,7 +45,7 @@ class Parameter:
 
     @property
     def type(self) -> str:
-        names = {bool: "bool", tuple: "tuple[int, int]", Fraction: "float", int: "int"}
+        names = {bool: "bool", tuple: "tuple[int, int]", Fraction: "float", int: "int", str: "str"}
         found = {type(v) for v in self.values if not isinstance(v, Hole)}
         if Fraction in found:
             found.discard(int)  # a float may be whole
@@ -261,18 +261,16 @@ class Signature:
                     self._choose(other, column)
                     return f"not {other}", other
         numbers = {n: c for n, c in {**self._chosen, **self._known}.items() if _is_number(c)}
+        words = {n: c for n, c in self._known.items() if n in reads and _is_word(c)}
         spoken = {n: numbers[n] for n in (self._channels if r == "in_channels" else r for r in reads) if n in numbers}
-        for pool in (spoken, {n: c for n, c in self._chosen.items() if n in numbers}, numbers):
-            for test in _comparisons(pool):
-                operator, inverse, column, parts = test
-                if _matches(values, column):
+        for pool in (words, spoken, {n: c for n, c in self._chosen.items() if n in numbers}, numbers):
+            # Of words the one that is asked for, rather than that it is none of the others.
+            tests = sorted(_comparisons(pool), key=lambda t: pool is words and not _matches(values, t[2]))
+            for operator, inverse, column, parts in tests:
+                if _matches(values, column) or _matches(opposite, column):
                     for part in parts:
-                        self._choose(part, numbers[part])
-                    return operator, inverse
-                if _matches(opposite, column):
-                    for part in parts:
-                        self._choose(part, numbers[part])
-                    return inverse, operator
+                        self._choose(part, pool[part])
+                    return (operator, inverse) if _matches(values, column) else (inverse, operator)
         for other, column in self._lets.items():
             if _matches(values, column):
                 return self._choose(other, column), f"not {other}"
@@ -288,6 +286,9 @@ def _comparisons(columns: dict[str, Values]) -> Iterator[tuple[str, str, Values,
             truth = tuple(x == y for x, y in zip(left, right, strict=True))
             yield f"{a} == {b}", f"{a} != {b}", truth, (a, b)
     for name, column in items:
+        for word in sorted({v for v in column if isinstance(v, str)}):
+            truth = tuple(v == word for v in column)
+            yield f'{name} == "{word}"', f'{name} != "{word}"', truth, (name,)
         for constant in sorted({v for v in column if isinstance(v, int | Fraction)}):
             text = str(constant) if constant == int(constant) else literal(constant)
             if _is_int(column):  # floats are not asked whether they are equal
@@ -302,6 +303,10 @@ def _is_int(column: Values) -> bool:
 
 def _is_number(column: Values) -> bool:
     return all(isinstance(v, int | Fraction) and not isinstance(v, bool) for v in column)
+
+
+def _is_word(column: Values) -> bool:
+    return all(isinstance(v, str) for v in column)
 
 
 def _matches(values: Values, column: Values) -> bool:

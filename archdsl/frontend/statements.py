@@ -17,7 +17,7 @@ from archdsl.core.types import Scalar, Shape
 from archdsl.frontend import syntax
 from archdsl.frontend.builder import Builder, Frame
 from archdsl.frontend.evaluate import Evaluator, Scope, origin
-from archdsl.frontend.values import Shared, Template, Tensor, Unknown, Value, describe, is_number, show
+from archdsl.frontend.values import Choice, Shared, Template, Tensor, Unknown, Value, describe, is_number, show
 from archdsl.frontend.walk import any_expression, names_in_message
 
 
@@ -186,10 +186,12 @@ _READABLE = 100
 
 
 def note_scalar(scalars: dict[str, Scalar], name: str, value: Value) -> None:
-    """Remember a number, or a list of two as a size has them, by its name."""
+    """Remember a number, a word, or a list of two as a size has them, by its name."""
     match value:
         case int() | Fraction():
             scalars.setdefault(name, value)
+        case Choice():
+            scalars.setdefault(name, value.name)
         case (int() as height, int() as width):
             scalars.setdefault(name, (height, width))
         case _:
