@@ -27,7 +27,7 @@ def measure(network):
     return sound(network)
 networks.measure = measure
 fuzzing.HANG, fuzzing.SILENCE, fuzzing.MINIMISING = {hang}, 2 * {hang}, 0.5
-sys.argv = ["fuzzing.py", "--inputs", "100", "--kind", "bytes", "--save", {folder!r}]
+sys.argv = ["fuzzing.py", "--inputs", "300", "--kind", "bytes", "--save", {folder!r}]
 fuzzing.main()
 """
 

@@ -173,8 +173,8 @@ for other in every:
 dist.barrier()
 plain.load_state_dict(placed.state_dict())
 torch.testing.assert_close(copy.deepcopy(placed).eval()(x), plain.eval()(x), rtol=1e-9, atol=1e-9)
-slopes = []
-for model in (plain, placed):
+
+def slopes(model):
     model.train()
     model.zero_grad()
     y = x.clone().requires_grad_()
@@ -182,8 +182,9 @@ for model in (plain, placed):
     slope.square().sum().backward()
     if model is placed:
         average(placed)
-    slopes.append([torch.zeros(()) if p.grad is None else p.grad for p in model.parameters()])
-for found, expected in zip(slopes[1], slopes[0]):
+    return [torch.zeros(()) if p.grad is None else p.grad for p in model.parameters()]
+
+for found, expected in zip(slopes(placed), slopes(plain)):
     torch.testing.assert_close(found, expected.expand_as(found), rtol=1e-9, atol=1e-9)
 placed.zero_grad()
 first = next(placed.parameters()).requires_grad_(False)
