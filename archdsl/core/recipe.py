@@ -114,7 +114,7 @@ def untrainable(network: Network) -> str:
 
 
 def combine(*clauses: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """The settings of several clauses, of which later ones win. A new number of epochs alone stretches the milestones."""
+    """The settings of clauses, of which later ones win. A new number of epochs alone stretches the milestones."""
     settings = {s.name: s.default for s in SETTINGS.values()}
     for clause in clauses:
         epochs, milestones = settings["epochs"], settings["milestones"]
