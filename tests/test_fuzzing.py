@@ -22,12 +22,12 @@ import fuzzing
 from archdsl.frontend import networks
 sound = networks.measure
 def measure(network):
-    if network.classes == 10:
+    if network.classes != 3:
         {fault}
     return sound(network)
 networks.measure = measure
 fuzzing.HANG, fuzzing.SILENCE, fuzzing.MINIMISING = {hang}, 2 * {hang}, 0.5
-sys.argv = ["fuzzing.py", "--inputs", "300", "--kind", "bytes", "--save", {folder!r}]
+sys.argv = ["fuzzing.py", "--inputs", "150", "--kind", "bytes", "--save", {folder!r}]
 fuzzing.main()
 """
 
