@@ -264,8 +264,9 @@ class Signature:
         words = {n: c for n, c in self._known.items() if n in reads and _is_word(c)}
         spoken = {n: numbers[n] for n in (self._channels if r == "in_channels" else r for r in reads) if n in numbers}
         for pool in (words, spoken, {n: c for n, c in self._chosen.items() if n in numbers}, numbers):
-            # Of words the one that is asked for, rather than that it is none of the others.
-            tests = sorted(_comparisons(pool), key=lambda t: pool is words and not _matches(values, t[2]))
+            tests = _comparisons(pool)
+            if pool is words:  # the one that is asked for, rather than that it is none of the others
+                tests = iter(sorted(tests, key=lambda test: not _matches(values, test[2])))
             for operator, inverse, column, parts in tests:
                 if _matches(values, column) or _matches(opposite, column):
                     for part in parts:
