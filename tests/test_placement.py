@@ -171,7 +171,7 @@ for other in every:
 
 # A copy computes all functions itself; gradients of gradients; and what is frozen stays.
 dist.barrier()
-plain.load_state_dict(placed.state_dict())
+placed.load_state_dict(plain.state_dict())  # the steps may have left nothing that has a gradient
 torch.testing.assert_close(copy.deepcopy(placed).eval()(x), plain.eval()(x), rtol=1e-9, atol=1e-9)
 
 def slopes(model):
@@ -184,7 +184,9 @@ def slopes(model):
         average(placed)
     return [torch.zeros(()) if p.grad is None else p.grad for p in model.parameters()]
 
-for found, expected in zip(slopes(placed), slopes(plain)):
+pairs = list(zip(slopes(placed), slopes(plain)))
+assert all(bool(expected.any()) for _, expected in pairs[:3])
+for found, expected in pairs:
     torch.testing.assert_close(found, expected.expand_as(found), rtol=1e-9, atol=1e-9)
 placed.zero_grad()
 first = next(placed.parameters()).requires_grad_(False)
