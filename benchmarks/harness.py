@@ -39,7 +39,7 @@ def bare(run: Any, x: torch.Tensor, y: torch.Tensor, size: int) -> None:
     """Forward, backward and step, and nothing else."""
     run.model.train()
     for images, labels in zip(x.split(size), y.split(size), strict=True):
-        with torch.autocast(*run.half):
+        with run.autocast():
             loss = F.cross_entropy(run.model(images), labels)
         loss.backward()
         run.optimizer.step()
@@ -67,14 +67,14 @@ def main() -> None:
     sys.argv = ["train.py", f"--batch-size={mine.batch}"]
     args = train.options()
     device = train.start(args)
-    run = train.Run(args, device)
     n = mine.steps * mine.batch
     x = torch.randn(n, *train.INPUT, device=device)
     y = torch.randint(train.CLASSES, (n,), device=device)
+    run = train.Run(args, device, train.Data(x, y, x, y))
 
     def whole() -> None:
         run.step = 0
-        run.train([x, y, x, y])
+        run.train()
 
     def loop() -> None:
         bare(run, x, y, mine.batch)

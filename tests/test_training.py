@@ -56,9 +56,9 @@ def whole(script: Path) -> Path:
 
 
 def metrics(folder: Path) -> list[list[str]]:
-    """All columns but the time."""
+    """All columns but the last two, which tell of time."""
     with (folder / "metrics.csv").open(newline="") as file:
-        return [row[:-1] for row in csv.reader(file)]
+        return [row[:-2] for row in csv.reader(file)]
 
 
 def checkpoint(folder: Path, name: str = "checkpoint.pt") -> dict[str, Any]:
@@ -144,8 +144,8 @@ import train
 
 args = train.options()
 device = train.start(args)
-data = [t.double() if t.is_floating_point() else t for t in train.load_data(args, device)]
-run = train.Run(args, device)
+data = train.Data(*(t.double() if t.is_floating_point() else t for t in train.load_data(args, device)))
+run = train.Run(args, device, data)
 run.runner.train = lambda mode=True: torch.nn.Module.train(run.runner, False)
 
 
@@ -156,7 +156,7 @@ def stop():
 
 
 run.optimizer.step = stop
-run.train(data)
+run.train()
 """
 
 
@@ -343,11 +343,6 @@ def test_what_is_recorded(whole: Path) -> None:
 
 
 # ---- every script
-
-
-def test_length_of_the_script() -> None:
-    """A recipe for many GPUs takes fewer than 400 lines."""
-    assert len(network_of("WRN(28, 10, dropout=0.3)").train().splitlines()) < 400
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from itertools import pairwise
 from archdsl.backend.signature import literal
 from archdsl.core.ir import Layer, Network, applications, blocks_of
 from archdsl.core.measure import measure
+from archdsl.core.memory import Precision, linear_memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,21 +17,21 @@ class Sets:
 
     title: str
     name: str
-    splits: tuple[str, str, str]
-    """Loop variable, its values for training and testing, and the argument."""
+    splits: tuple[str, tuple[str, str], str]
+    """Parameter, its values for training and testing, and the argument."""
     targets: str
     layout: str
     crop_padding: int
     flip: bool
 
 
-_BY_TRAIN = ("train", "(True, False)", "train=train")
+_BY_TRAIN = ("train: bool", ("train=True", "train=False"), "train=train")
 _LAST = "images.permute(0, 3, 1, 2)"
 
 _TORCHVISION = {
     "cifar10": Sets("CIFAR-10", "CIFAR10", _BY_TRAIN, "targets", _LAST, 4, True),
     "cifar100": Sets("CIFAR-100", "CIFAR100", _BY_TRAIN, "targets", _LAST, 4, True),
-    "svhn": Sets("SVHN", "SVHN", ("split", '("train", "test")', "split=split"), "labels", "images", 0, False),
+    "svhn": Sets("SVHN", "SVHN", ("split: str", ('"train"', '"test"'), "split=split"), "labels", "images", 0, False),
     "mnist": Sets("MNIST", "MNIST", _BY_TRAIN, "targets", "images.unsqueeze(1)", 2, False),
 }
 _AUGMENTATION = {"digits": (1, False), "fake": (0, False)}
@@ -67,6 +68,8 @@ class TrainView:
     precision: str
     tensorboard: bool
     seed: str
+    memory_full: str
+    memory_half: str
     heads: str
     masks: bool
     ten_crop: bool
@@ -75,7 +78,6 @@ class TrainView:
     augmented: bool
     augment_title: str
     data: str
-    data_type: str
     count: str
     folder: bool
     classes: int
@@ -84,8 +86,8 @@ class TrainView:
     normalisation: str
     torchvision_name: str
     data_title: str
-    split_names: str
-    split_values: str
+    split_parameter: str
+    split_values: tuple[str, str]
     split_argument: str
     targets: str
     layout: str
@@ -97,7 +99,7 @@ def train_view(network: Network, title: str, provenance: tuple[str, ...]) -> Tra
     """The view of a trainable network."""
     recipe = dict(network.recipe.settings)
     assert network.classes is not None
-    sets = _TORCHVISION.get(network.data or "", Sets("", "", ("", "", ""), "", "", 0, False))
+    sets = _TORCHVISION.get(network.data or "", Sets("", "", ("", ("", ""), ""), "", "", 0, False))
     folder = network.data in ("imagenet", None)
     padding, flip = _AUGMENTATION.get(network.data or "", (sets.crop_padding, sets.flip or folder))
     if recipe["crop_padding"] is not None:
@@ -127,6 +129,8 @@ def train_view(network: Network, title: str, provenance: tuple[str, ...]) -> Tra
         label_smoothing=literal(recipe["label_smoothing"]) if recipe["label_smoothing"] else "",
         precision=str(recipe["precision"]),
         tensorboard=recipe["tensorboard"] is True,
+        memory_full=_bytes(network, "fp32"),
+        memory_half=_bytes(network, "bf16"),
         heads=f"({', '.join(weights)}{',' if len(weights) == 1 else ''})" if weights else "",
         masks="Mask" in layers,
         ten_crop=folder and recipe["test_crops"] == 10,
@@ -135,8 +139,7 @@ def train_view(network: Network, title: str, provenance: tuple[str, ...]) -> Tra
         augmented=bool(parts),
         augment_title=f"{words[:1].upper()}{words[1:]}, drawn for each image.",
         data=network.data or "",
-        data_type="Data" if folder else "list[Tensor]",
-        count="len(data[0].dataset.images)" if folder else "len(data[0])",
+        count="len(self.data.train.images)" if folder else "len(self.data.train_labels)",
         folder=folder,
         classes=network.classes,
         channels=network.input.channels,
@@ -144,7 +147,7 @@ def train_view(network: Network, title: str, provenance: tuple[str, ...]) -> Tra
         normalisation=_IMAGENET[network.input.channels == 1],
         torchvision_name=sets.name,
         data_title=sets.title,
-        split_names=sets.splits[0],
+        split_parameter=sets.splits[0],
         split_values=sets.splits[1],
         split_argument=sets.splits[2],
         targets=sets.targets,
@@ -154,6 +157,11 @@ def train_view(network: Network, title: str, provenance: tuple[str, ...]) -> Tra
         **{name: literal(recipe[name]) for name in numbers},
         milestones=_epochs(recipe["milestones"]),
     )
+
+
+def _bytes(network: Network, precision: Precision) -> str:
+    """Bytes that a step takes without images, and for each image; to three digits, as they are predictions."""
+    return ", ".join(f"{round(n, 3 - len(str(n))):_}" for n in linear_memory(network, precision))
 
 
 def _epochs(milestones: object) -> str:

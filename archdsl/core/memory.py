@@ -110,6 +110,13 @@ def memory(network: Network, batch: int, precision: Precision) -> Memory:
     )
 
 
+def linear_memory(network: Network, precision: Precision) -> tuple[int, int]:
+    """Bytes of a training step without images, and for each image: a line through two sizes of batches."""
+    small, large = (memory(network, batch, precision).training for batch in (64, 128))
+    image = (large - small) // 64
+    return small - 64 * image, image
+
+
 # ---- what autograd keeps
 
 

@@ -66,7 +66,9 @@ SETTINGS: dict[str, Setting] = {
         Setting("flip", None, "true or false", lambda v: isinstance(v, bool), "mirror half of the training images"),
         Setting("test_crops", 1, "1 or 10", lambda v: v in (1, 10), "crops of a test image, for folders of images"),
         Setting("accumulate", 1, "a whole number of at least 1", _whole(1), "parts of a step, one after the other"),
-        _one_of("precision", ("auto", "fp32", "bf16", "fp16"), "auto: bf16 on a GPU that has it, fp32 elsewhere"),
+        _one_of(
+            "precision", ("auto", "fp32", "tf32", "bf16", "fp16"), "auto: bf16 on a GPU that has it, fp32 elsewhere"
+        ),
         Setting(
             "tensorboard", False, "true or false", lambda v: isinstance(v, bool), "write curves for TensorBoard too"
         ),
