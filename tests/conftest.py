@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,6 +23,15 @@ def collected() -> Iterator[None]:
     """A command does without the collector, for it ends before there is much garbage; the suite does not."""
     yield
     gc.enable()
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Puts back the handlers that a generated train.py sets."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -105,9 +105,8 @@ def tool(name: str, *arguments: str | Path, cwd: Path | None = None) -> str:
 
 
 def ruff_clean(files: Sequence[Path]) -> None:
-    """Each file is as ruff formats it, at both usual widths, and ruff's default rules find nothing."""
-    for width in (88, 100):
-        tool("ruff", "format", "--check", "--diff", "--isolated", f"--line-length={width}", *files)
+    """Each file is as ruff formats it without settings, and ruff's default rules find nothing."""
+    tool("ruff", "format", "--check", "--diff", "--isolated", *files)
     tool("ruff", "check", "--isolated", *files)
 
 

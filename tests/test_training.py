@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -343,15 +342,6 @@ def test_what_is_recorded(whole: Path) -> None:
 
 
 # ---- every script
-
-
-@pytest.fixture
-def signals() -> Iterator[None]:
-    """Puts back the handlers that a script sets."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def smoke(compiled: Any, folder: Path, monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[list[str]]:
