@@ -6,12 +6,17 @@ import json
 import re
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from archdsl.commands import WRONG, failing, place_option, specs_argument, table_form
+
+if TYPE_CHECKING:
+    from archdsl.core.machines import Precision
+    from archdsl.reports.time import Asked
 
 LEVELS = 3
 """Of blocks in blocks, in a table of layers."""
@@ -37,8 +42,17 @@ def read_count(text: str) -> str:
 @click.option("--memory", is_flag=True, help="Bytes of a training step and of inference.")
 @click.option("--amp", type=click.Choice(["bf16", "fp16"]), help="For --memory: automatic mixed precision.")
 @place_option
-@click.option("--batch", type=click.IntRange(1, 10**6), help="For --memory and --place: images [128].")
-@click.option("--machine", metavar="NAME", help="For --place: k80, a100 or h100 [k80].")
+@click.option(
+    "--batch",
+    type=click.IntRange(1, 10**6),
+    help="Images of a step [--machine: those of the recipe; --memory and --place: 128].",
+)
+@click.option("--machine", metavar="NAME", help="Time of a step, an epoch and the recipe on k80, a100, h100 or h200.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+    help="For --machine: of convolutions and linear layers [that of train.py].",
+)
 @failing
 def params(
     specs: Sequence[str],
@@ -52,24 +66,27 @@ def params(
     place: str | None,
     batch: int | None,
     machine: str | None,
+    precision: Precision | None,
 ) -> None:
     """Count parameters, multiply-adds and depth, without running PyTorch.
 
-    With --place: what each device holds and does, what they exchange, and the time of a step on a stated machine.
+    With --place: what each device holds and does, what they exchange, and the time of a step. With --machine: how long
+    the network trains on it.
     """
     from archdsl.reports.counts import counts, counts_text
 
-    if place is None and machine is not None:
-        raise click.UsageError("--machine is for --place")
-    if batch is not None and place is None and not memory:
-        raise click.UsageError("--batch is for --memory and --place")
+    if batch is not None and place is None and machine is None and not memory:
+        raise click.UsageError("--batch is for --machine, --memory and --place")
+    if precision and machine is None:
+        raise click.UsageError("--precision is for --machine")
     if amp and not memory:
         raise click.UsageError("--amp is for --memory")
     if depth and not layers:
         raise click.UsageError("--depth is for --layers")
     asked = {"--layers": layers, "--macs-as": macs_as, "--memory": memory, "--place": place is not None}
+    asked["--machine"] = machine is not None
     together = [name for name, value in asked.items() if value]
-    if len(together) > 1 and together != ["--macs-as", "--memory"]:
+    if len(together) > 1 and together not in (["--macs-as", "--memory"], ["--place", "--machine"]):
         raise click.UsageError(f"{' and '.join(together)} do not go together")
     if form and not layers:
         raise click.UsageError(
@@ -94,16 +111,26 @@ def params(
             parts = [f"{sign}{network.spec}{gap}{part}" for network, part in zip(networks, parts, strict=True)]
         click.echo("\n\n".join(parts))
         return
+    time = _timed(machine, batch, precision) if machine is not None else None
     if place is not None:
-        from archdsl.reports.placement import placed, placed_text, warnings
+        from archdsl.reports.placement import UNASKED, placed, placed_text, warnings
 
-        rows = placed(specs, place, batch or 128, "k80" if machine is None else machine)
+        rows = placed(specs, place, time or replace(UNASKED, batch=batch or UNASKED.batch), timed=time is not None)
         click.echo(json.dumps(rows, indent=2) if as_json else placed_text(rows))
         for warning in warnings(rows):
             click.echo(f"warning: {warning}", err=True)
         return
-    rows = counts(specs, macs_as, (batch or 128, amp or "fp32") if memory else None)
+    rows = counts(specs, macs_as, (batch or 128, amp or "fp32") if memory else None, time)
     click.echo(json.dumps(rows, indent=2) if as_json else counts_text(rows))
+
+
+def _timed(machine: str, batch: int | None, precision: Precision | None) -> Asked:
+    from archdsl.reports.time import asked
+
+    try:
+        return asked(machine, batch, precision)
+    except ValueError as problem:
+        raise click.UsageError(str(problem)) from None
 
 
 @click.command()

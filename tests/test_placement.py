@@ -21,9 +21,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import archdsl
 from archdsl.base.diagnostics import ArchError
+from archdsl.core.machines import MACHINES
 from archdsl.core.measure import measure
 from archdsl.core.placement import sums
-from archdsl.core.predict import MACHINES, data_parallel, predict
+from archdsl.core.predict import data_parallel, predict
 from archdsl.driver import load
 from archdsl.frontend.places import parse_placement
 
@@ -433,7 +434,7 @@ def test_params_of_a_placement(tmp_path: Path) -> None:
     done = run(*archdsl, spec)
     assert done.returncode == 0 and "warning: thin: transfers take" in done.stderr
     done = run(*archdsl, "--machine=h1000", "MultiResNet(8, k=2)")
-    assert done.returncode == 1 and "did you mean `h100`?" in done.stderr
+    assert done.returncode == 2 and "did you mean `h100`?" in done.stderr
 
 
 # ---- what a reviewer found
@@ -496,7 +497,7 @@ def test_processes_of_a_group_see_one_checkpoint(tmp_path: Path) -> None:
 
 def test_options_that_would_do_nothing() -> None:
     archdsl = (sys.executable, "-m", "archdsl", "params", "MultiResNet(8, k=2)")
-    for option in ("--machine=a100", "--batch=7", "--amp=bf16"):
+    for option in ("--precision=bf16", "--batch=7", "--amp=bf16"):
         done = run(*archdsl, option)
         assert done.returncode == 2 and "is for --" in done.stderr
     assert run(*archdsl, "--place=").returncode == 1

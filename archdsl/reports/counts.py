@@ -1,4 +1,4 @@
-"""What `params` prints: counts, other tools' counts, memory."""
+"""What `params` prints: counts, other tools' counts, memory, time."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ from archdsl.driver import load
 
 if TYPE_CHECKING:
     from archdsl.core.memory import Precision
+    from archdsl.reports.time import Asked
 
 CONVENTION = "multiply-adds of convolutions and linear layers, one image"
 
 
 def counts(
-    specs: Sequence[str], macs_as: str | None = None, memory: tuple[int, Precision] | None = None
+    specs: Sequence[str],
+    macs_as: str | None = None,
+    memory: tuple[int, Precision] | None = None,
+    time: Asked | None = None,
 ) -> list[dict[str, Any]]:
     """A row for each network of the specs. Raises ArchError.
 
-    `macs_as` counts multiply-adds as another tool does; `memory` is a number of images and a precision.
+    `macs_as` counts multiply-adds as another tool does; `memory` is a number of images and a precision, and `time` has
+    a machine too.
     """
     rows = []
     for spec in specs:
@@ -40,9 +45,22 @@ def counts(
                     "depth": cost.depth,
                     **({"place": str(network.placement)} if network.placement else {}),
                     **({"memory": memory_row(network, *memory)} if memory else {}),
+                    **({"time": _time_row(network, time)} if time else {}),
                 }
             )
     return rows
+
+
+def _time_row(network: Network, wanted: Asked) -> dict[str, Any]:
+    from archdsl.reports.time import time_row
+
+    return time_row(network, wanted)
+
+
+def _time_text(row: dict[str, Any]) -> str:
+    from archdsl.reports.time import time_text
+
+    return time_text(row)
 
 
 def memory_row(network: Network, batch: int, precision: Precision) -> dict[str, Any]:
@@ -128,5 +146,6 @@ def counts_text(rows: Sequence[dict[str, Any]]) -> str:
             f"  depth          {row['depth']:,}  (convolutions and linear layers on the longest path)"
             + (f"\n  placement      {row['place']}  (see --place {row['place']})" if "place" in row else "")
             + (f"\n{memory_text(row['memory'])}" if "memory" in row else "")
+            + (f"\n{_time_text(row['time'])}" if "time" in row else "")
         )
     return "\n\n".join(blocks)

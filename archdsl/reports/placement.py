@@ -6,28 +6,33 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from archdsl.base.diagnostics import error
-from archdsl.base.suggest import did_you_mean
+from archdsl.base.exhaustive import assert_never
 from archdsl.core.ir import Network
-from archdsl.core.predict import BYTES, MACHINES, Machine, predict
+from archdsl.core.kernels import FULL
+from archdsl.core.machines import MACHINES, Accelerator, Card, Machine
+from archdsl.core.predict import predict
+from archdsl.core.training_time import batch_of, precision_of, step_time
 from archdsl.driver import load
 from archdsl.reports.counts import size
+from archdsl.reports.time import Asked, time_row, time_text
+
+UNASKED = Asked(MACHINES["k80"], 128, "fp32")
+"""What table V of arXiv:1609.05672 was measured with."""
 
 
-def placed(specs: Sequence[str], place: str, batch: int, machine_name: str) -> list[dict[str, Any]]:
-    """A row for each network of the specs. Raises ArchError."""
-    if machine_name not in MACHINES:
-        near = did_you_mean(machine_name, MACHINES) or f"there are {', '.join(MACHINES)}"
-        raise error("bad-place", None, problem=f"`{machine_name}` is no machine", help=near)
-    machine = MACHINES[machine_name]
-    return [_row(one.network, machine, batch, one.unplaced()) for spec in specs for one in load(spec, place)]
+def placed(specs: Sequence[str], place: str, wanted: Asked, timed: bool) -> list[dict[str, Any]]:
+    """A row for each network of the specs, with the time of its training if it is `timed`. Raises ArchError."""
+    return [_row(one.network, wanted, timed, one.unplaced()) for spec in specs for one in load(spec, place)]
 
 
-def _row(network: Network, machine: Machine, batch: int, notes: list[str]) -> dict[str, Any]:
-    cost = predict(network, machine, batch)
-    alone = predict(replace(network, placement=None), machine, batch)
+def _row(network: Network, wanted: Asked, timed: bool, notes: list[str]) -> dict[str, Any]:
+    machine, batch = wanted.machine, wanted.batch or batch_of(network)
+    precision = wanted.precision or precision_of(network, machine)
+    cost = predict(network, machine, batch, precision)
+    step = step_time(network, machine, batch, precision)
+    alone = step_time(replace(network, placement=None), machine, batch, precision)
     devices = [
-        {"params": s.params, "macs": s.macs, "activation_bytes": s.activations * BYTES * batch} for s in cost.shares
+        {"params": s.params, "macs": s.macs, "activation_bytes": s.activations * FULL * batch} for s in cost.shares
     ]
     return {
         "name": network.name,
@@ -37,11 +42,12 @@ def _row(network: Network, machine: Machine, batch: int, notes: list[str]) -> di
         "devices": devices,
         "exchanged_bytes": cost.exchanged,
         "machine": machine.name,
-        "seconds_alone": alone.elapsed,
-        "seconds": cost.elapsed,
-        "seconds_waiting": cost.waiting,
-        "speed_up": alone.elapsed / cost.elapsed,
+        "seconds_alone": alone.eager,
+        "seconds": step.eager,
+        "seconds_waiting": step.waiting,
+        "speed_up": alone.eager / step.eager,
         "notes": notes,
+        **({"time": time_row(network, wanted)} if timed else {}),
     }
 
 
@@ -63,12 +69,27 @@ def _text(row: dict[str, Any]) -> str:
         f"  exchanged     {size(row['exchanged_bytes'])} in a step",
         f"  predicted     {_ms(row['seconds'])} for a step, of which transfers {_ms(row['seconds_waiting'])};"
         f" {row['speed_up']:.2f} times as fast as one device ({_ms(row['seconds_alone'])})",
-        f"  machine       {machine.name}: convolutions at {machine.flops / 1e12:.2f} TFLOPS, memory at"
-        f" {machine.memory / 1e9:,.0f} GB/s, link at {machine.link / 1e9:,.0f} GB/s, {machine.launch * 1e6:.0f} us to"
-        " launch an operation",
+        f"  machine       {_stated(machine)}",
         "  (multiply-adds for one image; activations are the results of all layers, in single precision)",
     ]
+    if "time" in row:
+        lines.append(time_text(row["time"]))
     return "\n".join(lines + [f"  note: {note}" for note in row["notes"]])
+
+
+def _stated(machine: Machine) -> str:
+    """The numbers of a machine."""
+    joined = f"memory at {machine.memory / 1e9:,.0f} GB/s, link at {machine.link / 1e9:,.0f} GB/s"
+    match machine:
+        case Accelerator(name=name, flops=flops, launch=launch):
+            return (
+                f"{name}: convolutions at {flops / 1e12:.2f} TFLOPS, {joined}, {launch * 1e6:.0f} us to launch an"
+                " operation"
+            )
+        case Card(name=name, source=source):
+            return f"{name}: {joined} ({source})"
+        case _:
+            assert_never(machine)
 
 
 def _ms(seconds: float) -> str:
