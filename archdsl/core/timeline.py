@@ -7,7 +7,7 @@ of a loop does not depend on its count.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import TypeAlias
 
@@ -59,16 +59,22 @@ class Segment:
     place: Place = ()
     """Where that is; empty for the start."""
 
-    def times(self, count: int, step: int, run: int, backward: bool = False) -> Segment:
-        """Equal stretches one after the other: iterations of a run of a loop, which is a step.
+    def then_free(self, kind: Kind, size: int) -> Segment:
+        """The same, and bytes that go at its end."""
+        change = tuple(c - size * (k == kind) for k, c in enumerate(self.change))
+        return replace(self, change=change)
+
+    def times(self, count: int, step: int, run: int, first: int, backward: bool = False) -> Segment:
+        """Equal stretches one after the other: iterations of a run of a loop, which is a step; `first` is the lowest.
 
         Each begins where the one before ends, so the highest is the last if they grow, and the first if not. Backward,
         the last iteration comes first.
         """
-        last = sum(self.change) > 0
-        before = count - 1 if last else 0
+        if count == 0:
+            return Segment()
+        before = count - 1 if sum(self.change) > 0 else 0
         peak = tuple(before * c + p for c, p in zip(self.change, self.peak, strict=True))
-        iteration = before if not backward else count - 1 - before
+        iteration = first + (count - 1 - before if backward else before)
         return Segment(tuple(count * c for c in self.change), peak, ((step, run, iteration), *self.place))
 
 
