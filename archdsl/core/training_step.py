@@ -172,9 +172,12 @@ class TrainingStep:
         """Go forward; the output, which the caller holds. `values` are those around, and the region's input."""
         level, at = walk.level, walk.meter.at
         last, readers = _uses(region, level)
+        # A name that a `let` gives is given to nothing else, so it holds its value until `forward` returns.
+        named = {Ref(level, i) for i, _ in region.names if len(readers.get(Ref(level, i), ())) > 1}
         ending: dict[int, list[Ref]] = {}
         for ref, i in last.items():
-            ending.setdefault(i, []).append(ref)
+            if ref not in named:
+                ending.setdefault(i, []).append(ref)
         local: set[Ref] = set()
         values = dict(values)
         for i, step in enumerate(region.steps, 1):
@@ -529,13 +532,21 @@ class TrainingStep:
         def back() -> None:
             meter, gradient = walk.meter, output.gradient
             if gradient is not None:
-                self._prepare(meter, [source, *(values[r] for known in each for r in known.reads)])
+                self._prepare(meter, [values[r] for known in each for r in known.reads])
                 if loop.kind == "mean":  # of the stack of all
                     stack = take(meter, Kind.GRADIENTS, loop.count * size)
                     gradient.drop(meter)
                     gradient = stack
                 for number, (run, known) in reversed([*enumerate(zip(loop.runs, each, strict=True))]):
-                    meter.run(known.backward.times(run.count, step, number, 0, backward=True), base)
+                    left = run.count
+                    if source.type.grad and source.gradient is None:  # what this one gives begins their sum
+                        left -= 1
+                        inside = self._summary(run.region, level, values, replace(case, beside=False))
+                        meter.run(inside.backward.times(1, step, number, left), base)
+                        begun = self._after(meter, inside, gradient.hold(), output, True)
+                        source.gradient = begun
+                    self._prepare(meter, [source] if left else [])
+                    meter.run(known.backward.times(left, step, number, 0, backward=True), base)
                 gradient.drop(meter)
                 output.gradient = None
             for storage in held:
