@@ -168,30 +168,31 @@ class TrainingStep:
 
     # ---- regions
 
-    def _region(self, walk: _Walk, region: Region, values: dict[Ref, _Value]) -> _Value:
-        """Go forward; the output, which the caller holds. `values` are those around, and the region's input."""
+    def _region(self, walk: _Walk, region: Region, values: dict[Ref, _Value], into: Step | None = None) -> _Value:
+        """Go forward; the output, which the caller holds. `values` are those around, and the region's input.
+
+        `into` is the step that alone reads the output, if one does.
+        """
         level, at = walk.level, walk.meter.at
-        last, readers = _uses(region, level)
+        readers = _readers(region, level)
+        order = _order(region, level, readers)
+        when = {i: n for n, i in enumerate(order)} | {len(region.steps) + 1: len(order)}
         # A name that a `let` gives is given to nothing else, so it holds its value until `forward` returns.
         named = {Ref(level, i) for i, _ in region.names if len(readers.get(Ref(level, i), ())) > 1}
         ending: dict[int, list[Ref]] = {}
-        for ref, i in last.items():
+        for ref, by in readers.items():
             if ref not in named:
-                ending.setdefault(i, []).append(ref)
+                ending.setdefault(max(when[i] for i in by), []).append(ref)
         local: set[Ref] = set()
         values = dict(values)
-        for i, step in enumerate(region.steps, 1):
+        for i in order:
+            step, ref, behind = region.steps[i - 1], Ref(level, i), Ref(level, i - 1)
             walk.meter.at = (*at, (i - 1, 0, 0))
-            ref = Ref(level, i)
-            only = readers.get(ref, [])
-            into = region.steps[only[0] - 1] if len(only) == 1 and only[0] <= len(region.steps) else None
-            behind = Ref(level, i - 1)
-            reads_behind = isinstance(step, Apply) and step.inputs[0] == behind
-            before = region.steps[i - 2] if i > 1 and reads_behind else None
+            before = region.steps[i - 2] if i > 1 and isinstance(step, Apply) and step.inputs[0] == behind else None
             overwrites = _overwrites(step, before, readers.get(behind, []))
-            values[ref] = self._step(walk, step, values, overwrites, into)
+            values[ref] = self._step(walk, step, values, overwrites, _only_reader(region, readers.get(ref, []), into))
             local.add(ref)
-            for gone in (*ending.get(i, ()), *(() if ref in last else (ref,))):
+            for gone in (*ending.get(when[i], ()), *(() if ref in readers else (ref,))):
                 if gone in local:
                     values[gone].storage.drop(walk.meter)
                     local.remove(gone)
@@ -214,7 +215,7 @@ class TrainingStep:
             case Apply():
                 return self._layer(walk, step, [values[r] for r in step.inputs], overwrites)
             case Select():
-                return self._inside(walk, step.region, values)
+                return self._inside(walk, step.region, values, into)
             case Head():
                 output = self._inside(walk, step.region, values)
                 output.storage.hold()
@@ -223,14 +224,15 @@ class TrainingStep:
             case Loop(kind="sequence"):
                 return self._sequence(walk, step, values)
             case Loop():
-                adds = isinstance(into, Apply) and isinstance(into.module, Layer) and into.module.kind == "add"
-                return self._parallel(walk, step, values, accumulate=adds and step.kind == "sum")
+                # Functions that differ are written out: their sum is one expression.
+                one_by_one = _is_addition(into) if step.kind == "sum" else all(r.count == 1 for r in step.runs)
+                return self._parallel(walk, step, values, one_by_one and step.kind != "concat")
             case _:
                 assert_never(step)
 
-    def _inside(self, walk: _Walk, region: Region, values: dict[Ref, _Value]) -> _Value:
+    def _inside(self, walk: _Walk, region: Region, values: dict[Ref, _Value], into: Step | None = None) -> _Value:
         walk.level += 1
-        result = self._region(walk, region, values)
+        result = self._region(walk, region, values, into)
         walk.level -= 1
         return result
 
@@ -526,6 +528,8 @@ class TrainingStep:
             stack = loop.count * size if loop.kind == "mean" else 0
             meter.brief(Kind.WORK, size if loop.kind == "sum" and loop.count > 2 else stack)
             meter.add(Kind.RESULTS, -loose)
+        elif loop.kind == "mean":
+            meter.brief(Kind.RESULTS, size)  # the sum is divided
         output = _Value(result, loop.output, type_)
         held = [s for known in each for s in self._hold(known, source, values)]
 
@@ -534,7 +538,7 @@ class TrainingStep:
             if gradient is not None:
                 self._prepare(meter, [values[r] for known in each for r in known.reads])
                 if loop.kind == "mean":  # of the stack of all
-                    stack = take(meter, Kind.GRADIENTS, loop.count * size)
+                    stack = take(meter, Kind.GRADIENTS, size if accumulate else loop.count * size)
                     gradient.drop(meter)
                     gradient = stack
                 for number, (run, known) in reversed([*enumerate(zip(loop.runs, each, strict=True))]):
@@ -564,8 +568,8 @@ def _outside() -> Storage:
 # ---- readers
 
 
-def _uses(region: Region, level: int) -> tuple[dict[Ref, int], dict[Ref, list[int]]]:
-    """The last step that reads each value of a region, and all steps that do; its output is read after the last."""
+def _readers(region: Region, level: int) -> dict[Ref, list[int]]:
+    """The steps that read each value of a region; its output is read after the last."""
     readers: dict[Ref, list[int]] = {}
     for i, step in enumerate(region.steps, 1):
         refs = step.inputs if isinstance(step, Apply) else reads_of_step(step)
@@ -573,7 +577,35 @@ def _uses(region: Region, level: int) -> tuple[dict[Ref, int], dict[Ref, list[in
             if ref.level == level:
                 readers.setdefault(ref, []).append(i)
     readers.setdefault(region.output, []).append(len(region.steps) + 1)
-    return {ref: at[-1] for ref, at in readers.items()}, readers
+    return readers
+
+
+def _only_reader(region: Region, readers: list[int], into: Step | None) -> Step | None:
+    """The step that alone reads a value; `into` is that of the region's output."""
+    if len(readers) != 1:
+        return None
+    return region.steps[readers[0] - 1] if readers[0] <= len(region.steps) else into
+
+
+def _order(region: Region, level: int, readers: dict[Ref, list[int]]) -> list[int]:
+    """The steps as the generated code runs them: a sum that an addition alone reads is written there, term by term."""
+    delayed: dict[int, list[int]] = {}
+    for i, step in enumerate(region.steps, 1):
+        by = readers.get(Ref(level, i), [])
+        if _is_sum(step) and len(by) == 1 and by[0] <= len(region.steps) and _is_addition(region.steps[by[0] - 1]):
+            delayed.setdefault(by[0], []).append(i)
+    late = {i for steps in delayed.values() for i in steps}
+    return [j for i in range(1, len(region.steps) + 1) if i not in late for j in (*delayed.get(i, ()), i)]
+
+
+def _is_sum(step: Step) -> bool:
+    if isinstance(step, Select) and len(step.region.steps) == 1:
+        return _is_sum(step.region.steps[0])
+    return isinstance(step, Loop) and step.kind == "sum"
+
+
+def _is_addition(step: Step | None) -> bool:
+    return isinstance(step, Apply) and isinstance(step.module, Layer) and step.module.kind == "add"
 
 
 def _overwrites(step: Step, before: Step | None, readers: list[int]) -> bool:
