@@ -6,7 +6,7 @@ from itertools import accumulate
 
 from archdsl.base.exhaustive import assert_never
 from archdsl.core.ir import Apply, Block, Head, Loop, Ref, Region, Select, blocks_of
-from archdsl.core.training_step import reads_of_step
+from archdsl.core.readers import reads_of_step
 
 
 def inference_peak(root: Block) -> int:

@@ -161,9 +161,9 @@ def backward_work(step: Apply, sizes: Sizes, wide: bool) -> int:
     source, result = sizes.of(step.shapes[0], wide), sizes.of(step.output, wide)
     match step.module.kind:
         case "Maxout":
-            # Where the maxima are, how many, and the gradient there before it is shared among equal ones.
+            # Where the maxima are, how many, the share of each, and the gradient.
             found = sizes.elements(step.shapes[0].size, MASK)
-            return source + found + sizes.elements(step.output.size, INDEX)
+            return found + sizes.elements(step.output.size, INDEX) + result + source
         case "Subsample":
             # Rows first, then columns.
             rows = Shape((step.shapes[0].channels, step.output.dims[1], step.shapes[0].dims[2]))
