@@ -117,17 +117,24 @@ MOST = 10**9
 def largest_batch(network: Network, limit: int, precision: Precision) -> int:
     """The most images whose training peak is within so many bytes; 0 if one is too much."""
 
-    def fits(batch: int) -> bool:
-        return memory(network, batch, precision).training <= limit
+    def peak(batch: int) -> int:
+        return memory(network, batch, precision).training
 
-    if not fits(1):
-        return 0
-    low, high = 1, 2
-    while high <= MOST and fits(high):
-        low, high = high, 2 * high
+    low, least = 0, 0
+    high, most = 1, peak(1)
+    while most <= limit and high < MOST:
+        low, least = high, most
+        high *= 16
+        most = peak(high)
+    tries = 0
     while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if fits(middle) else (low, middle)
+        # Peaks lie nearly on a straight line; that every other guess is the middle makes an end certain.
+        tries += 1
+        guess = (low + high) // 2
+        if low and tries % 2:
+            guess = min(max(low + (limit - least) * (high - low) // (most - least), low + 1), high - 1)
+        size = peak(guess)
+        low, least, high, most = (guess, size, high, most) if size <= limit else (low, least, guess, size)
     return low
 
 

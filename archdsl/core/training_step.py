@@ -1,4 +1,4 @@
-"""A training step in order, from the IR: the forward pass, the loss, the backward pass, and what is alive at each moment.
+"""A training step in order, from the IR: the forward pass, the loss, the backward pass, and what is alive at each time.
 
 A value that nobody reads any more goes, unless a gradient needs it. What layers allocate and hold is in autograd.py. A
 block, or an iteration, is walked once for all places where it stands in the same way, and is a segment there
