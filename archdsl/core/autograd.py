@@ -65,8 +65,10 @@ class Walk:
 class Autograd:
     """Layers and the loss, forward and backward."""
 
-    def __init__(self, sizes: Sizes) -> None:
+    def __init__(self, sizes: Sizes, accumulates: bool) -> None:
         self.sizes = sizes
+        self.accumulates = accumulates
+        """Whether weights have gradients already, of another part of a step."""
 
     def bytes(self, value: Value) -> int:
         """Of a tensor of its shape, such as its gradient."""
@@ -142,8 +144,8 @@ class Autograd:
         if copies:
             meter.add(Kind.WEIGHTS, made)
             meter.add(Kind.WEIGHTS, -first)
-        if walk.again or step.again:
-            meter.add(Kind.WEIGHTS, -made)  # added in place to that of the first use
+        if walk.again or step.again or self.accumulates:
+            meter.add(Kind.WEIGHTS, -made)  # added in place to those of the first use, or the part before
         for value, one in given:
             self.give(meter, value, one)
 

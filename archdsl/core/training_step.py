@@ -58,8 +58,8 @@ class _Summary:
 class TrainingStep(Autograd):
     """The forward and the backward pass of a batch."""
 
-    def __init__(self, root: Block, sizes: Sizes) -> None:
-        super().__init__(sizes)
+    def __init__(self, root: Block, sizes: Sizes, accumulates: bool = False) -> None:
+        super().__init__(sizes, accumulates)
         self._known: dict[object, _Summary] = {}
         self._outer: dict[int, tuple[Ref, ...]] = {}
         walk = Walk(0)
@@ -75,7 +75,7 @@ class TrainingStep(Autograd):
             walk.record(self.loss(walk.meter, output))
         walk.go_back()
         self.whole = walk.meter.segment()
-        """Both passes; at its end there are the gradients of all weights."""
+        """Both passes; at its end there are the gradients of all weights, but those that were there before."""
 
     # ---- regions
 
