@@ -164,7 +164,8 @@ def test_a_step_tensor_by_tensor(spec: str, precision: Precision, monkeypatch: p
     said = memory(network(spec), 32, precision)
     assert said.training == pytest.approx(peak, rel=0.005)
     if precision == "fp32":
-        assert said.parameters + said.optimizer + said.saved == pytest.approx(kept, rel=0.005)
+        # Images that no gradient needs, as behind dropout, are there all the same.
+        assert said.parameters + said.optimizer + said.saved == pytest.approx(kept, rel=0.01)
 
 
 def saved_by_autograd(model: torch.nn.Module, x: Tensor) -> int:
@@ -277,12 +278,12 @@ def test_repeated_blocks_are_like_written_ones(count: int, precision: Precision)
     start = "in -> Conv(16, 3) -> "
     for body in (
         "B(3, 3)",
-        "{ Conv(16, 3) -> ReLU }",
-        "{ in * (in -> Conv(16, 1) -> Sigmoid) }",
-        "{ ReLU -> MaxPool(1) }",
+        "Conv(16, 3) -> ReLU",
+        "in * (in -> Conv(16, 1) -> Sigmoid)",
+        "MaxPool(1) -> ReLU",
     ):
         loop = network(f"{start}repeat {count} {{ {body} }} -> GlobalAvgPool on cifar10")
-        written = network(f"{start}{' -> '.join([body] * count)} -> GlobalAvgPool on cifar10")
+        written = network(f"{start}{' -> '.join([f'{{ {body} }}'] * count)} -> GlobalAvgPool on cifar10")
         a, b = (memory(n, 8, precision) for n in (loop, written))
         assert (a.training, a.saved) == (b.training, b.saved), body
 

@@ -80,7 +80,7 @@ def memory(network: Network, batch: int, precision: Precision) -> Memory:
     optimizer = str(recipe["optimizer"])
     states = STATES[optimizer] + (optimizer != "adamw" and recipe["momentum"] != 0)
     # The training script holds the images to the end of the step, in single precision, and a label for each.
-    images = sizes.of(root.input, wide=True) + rounded(batch * INDEX)
+    images, labels = sizes.of(root.input, wide=True), rounded(batch * INDEX)
     parts = recipe["accumulate"] != 1
     step = TrainingStep(root, sizes, parts)
     # Foreach RMSProp makes the gradients with weight decay, and the roots of the averages; the others are fused.
@@ -90,7 +90,7 @@ def memory(network: Network, batch: int, precision: Precision) -> Memory:
         gradients=weights,
         optimizer=states * weights,
         saved=step.saved + images * step.keeps_batch,
-        peak=_peak(root, step, images, weights, parts, temporary),
+        peak=_peak(root, step, images + labels, weights, parts, temporary),
         inference=weights + buffers + sizes.width() * batch * inference_peak(root),
     )
 
