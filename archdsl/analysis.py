@@ -7,8 +7,9 @@ import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
@@ -30,6 +31,19 @@ def read_count(text: str) -> str:
     return text.replace(",", "") if re.fullmatch(r"\d{1,3}(,\d{3})+", text) else text
 
 
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_UNITS |= {"ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def _bytes_of(text: str) -> int:
+    """A size of memory as people write it: 24GB is 24 * 10^9 bytes, 22.5 GiB are 22.5 * 2^30."""
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,15})?) ?([kmgt]i?|)b", text.strip(), re.IGNORECASE | re.ASCII)
+    size = int(Fraction(found[1]) * _UNITS[found[2].lower()]) if found else 0
+    if not size:
+        raise click.UsageError(f"{text!r} is no size such as 24GB, 22.5GiB or 800MB")
+    return size
+
+
 @click.command()
 @specs_argument
 @click.option("--json", "as_json", is_flag=True, help="An array of objects, for scripts.")
@@ -39,8 +53,15 @@ def read_count(text: str) -> str:
 @click.option(
     "--macs-as", type=click.Choice(["torchinfo", "fvcore", "ptflops", "torch"]), help="Count as another tool does."
 )
-@click.option("--memory", is_flag=True, help="Bytes of a training step and of inference.")
-@click.option("--amp", type=click.Choice(["bf16", "fp16"]), help="For --memory: automatic mixed precision.")
+@click.option("--memory", is_flag=True, help="Bytes of a training step, at its peak, and of inference.")
+@click.option(
+    "--precision",
+    "--amp",
+    "precision",
+    type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
+    help="Of products; bf16 and fp16 are automatic mixed precision [--machine: that of train.py; --memory: fp32].",
+)
+@click.option("--fit", metavar="SIZE", help="For --memory: the largest batch that trains in so much, as in 24GB.")
 @place_option
 @click.option(
     "--batch",
@@ -48,11 +69,6 @@ def read_count(text: str) -> str:
     help="Images of a step [--machine: those of the recipe; --memory and --place: 128].",
 )
 @click.option("--machine", metavar="NAME", help="Time of a step, an epoch and the recipe on k80, a100, h100 or h200.")
-@click.option(
-    "--precision",
-    type=click.Choice(["fp32", "tf32", "bf16", "fp16"]),
-    help="For --machine: of convolutions and linear layers [that of train.py].",
-)
 @failing
 def params(
     specs: Sequence[str],
@@ -62,25 +78,28 @@ def params(
     form: str | None,
     macs_as: str | None,
     memory: bool,
-    amp: Literal["bf16", "fp16"] | None,
+    precision: Precision | None,
+    fit: str | None,
     place: str | None,
     batch: int | None,
     machine: str | None,
-    precision: Precision | None,
 ) -> None:
     """Count parameters, multiply-adds and depth, without running PyTorch.
 
     With --place: what each device holds and does, what they exchange, and the time of a step. With --machine: how long
     the network trains on it.
     """
-    from archdsl.reports.counts import counts, counts_text
+    from archdsl.reports.counts import Training, counts, counts_text, size
 
     if batch is not None and place is None and machine is None and not memory:
         raise click.UsageError("--batch is for --machine, --memory and --place")
-    if precision and machine is None:
-        raise click.UsageError("--precision is for --machine")
-    if amp and not memory:
-        raise click.UsageError("--amp is for --memory")
+    if precision and machine is None and not memory:
+        raise click.UsageError("--precision is for --machine and --memory")
+    limit = None if fit is None else _bytes_of(fit)
+    if limit and not memory:
+        raise click.UsageError("--fit is for --memory")
+    if limit and batch is not None:
+        raise click.UsageError("--fit finds the batch: give --fit or --batch")
     if depth and not layers:
         raise click.UsageError("--depth is for --layers")
     asked = {"--layers": layers, "--macs-as": macs_as, "--memory": memory, "--place": place is not None}
@@ -120,8 +139,15 @@ def params(
         for warning in warnings(rows):
             click.echo(f"warning: {warning}", err=True)
         return
-    rows = counts(specs, macs_as, (batch or 128, amp or "fp32") if memory else None, time)
+    training = Training(batch or 128, precision or "fp32", limit) if memory else None
+    rows = counts(specs, macs_as, training, time)
     click.echo(json.dumps(rows, indent=2) if as_json else counts_text(rows))
+    too_large = [row for row in rows if row.get("memory", {}).get("fit", {}).get("batch") == 0]
+    for row in too_large:
+        least = size(row["memory"]["training"])
+        click.echo(f"error: not even one image fits in {fit}: {row['spec']} needs {least} to train on it", err=True)
+    if too_large:
+        sys.exit(WRONG)
 
 
 def _timed(machine: str, batch: int | None, precision: Precision | None) -> Asked:

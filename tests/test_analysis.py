@@ -1,4 +1,4 @@
-"""What is known before training: layers, comparison, matching, identification, other tools' counts, memory."""
+"""What is known before training: layers, comparison, matching, identification, other tools' counts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,6 @@ from archdsl.core.ensemble import ensemble
 from archdsl.core.ir import Network
 from archdsl.core.layers import rows
 from archdsl.core.measure import measure
-from archdsl.core.memory import memory
 from archdsl.driver import load
 from archdsl.frontend.formatter import format_file
 from archdsl.frontend.parser import figure, parse
@@ -404,62 +403,6 @@ def test_other_tools(tool: str) -> None:
         x = torch.zeros(1, *one.network.input.dims)
         assert macs_as(one.network, tool) == printed(tool, model, x), spec
     logging.disable(logging.NOTSET)
-
-
-# ---- memory
-
-
-def saved_by_autograd(model: torch.nn.Module, x: torch.Tensor) -> int:
-    """Bytes of the tensors that are kept for the backward pass, each memory once; those of the model apart."""
-    own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
-    seen: dict[int, int] = {}
-    alive = []
-
-    def pack(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in own:
-            seen[storage.data_ptr()] = storage.nbytes()
-            alive.append(tensor)  # so that no other tensor gets its place
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        model.train()(x)
-    return sum(seen.values())
-
-
-@pytest.mark.parametrize("spec", [*NETWORKS, "AllCNN()", "DSN()", "FitNet(19)", "ResNeXt(29, 8, 64)", "ResNet(50)"])
-def test_saved_for_backward(spec: str) -> None:
-    """Within 1% of what autograd keeps; in fact equal, but where numbers of a few bytes are kept."""
-    one = load(spec)[0]
-    kept = saved_by_autograd(build(one.model()), torch.randn(2, *one.network.input.dims))
-    assert memory(one.network, 2, "fp32").saved == pytest.approx(kept, rel=0.01 if "AllCNN" in spec else 1e-4)
-
-
-def test_memory_grows_with_the_batch() -> None:
-    one = network("WRN(16, 2) { train { optimizer adamw } }")
-    small, large = (memory(one, n, "fp32") for n in (8, 16))
-    assert small.parameters == large.parameters and small.optimizer == 8 * measure(one).params
-    assert 1.9 < large.saved / small.saved < 2.1 and large.training > small.training > small.inference
-    half = memory(one, 16, "bf16")
-    assert 0.5 < half.saved / large.saved < 0.6
-
-
-@pytest.mark.parametrize(
-    ("settings", "states"), [("momentum 0.9", 1), ("momentum 0", 0), ("optimizer rmsprop\n momentum 0", 1)]
-)
-def test_memory_of_the_optimizer(settings: str, states: int) -> None:
-    one = network(f"WRN(16, 2) {{ train {{ {settings} }} }}")
-    assert memory(one, 8, "fp32").optimizer == 4 * states * measure(one).params
-
-
-def test_memory_as_text() -> None:
-    shown = succeed(*ARCHDSL, "params", "--memory", "--batch=32", "ResNet(50)")
-    assert (
-        "memory         for 32 images in fp32, trained by sgd" in shown
-        and "saved for backward          2.7 GB" in shown
-    )
-    (row,) = json.loads(succeed(*ARCHDSL, "params", "--memory", "--batch=32", "--json", "ResNet(50)"))
-    assert row["memory"]["saved_for_backward"] == memory(network("ResNet(50)"), 32, "fp32").saved
 
 
 # ---- ensembles

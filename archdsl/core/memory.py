@@ -1,70 +1,46 @@
-"""Memory of training and of inference, from the IR: what autograd keeps for the backward pass, layer by layer.
+"""Memory of a training step and of inference, from the IR, and the largest batch that fits.
 
-What each operation saves follows PyTorch's derivative formulas (tools/autograd/derivatives.yaml): a convolution its
-input, a ReLU its result. A tensor that two operations save is kept once. The tests compare the sum with the tensors
-that torch.autograd.graph.saved_tensors_hooks sees.
+The figures are those of the generated training script on a CUDA device with PyTorch's allocator, as
+`torch.cuda.max_memory_allocated` gives them: what tensors take. What the allocator keeps in reserve, the workspaces of
+cuDNN and the context of CUDA are beside it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import accumulate
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from archdsl.base.exhaustive import assert_never
-from archdsl.core.ir import Apply, Block, Head, Layer, Loop, Network, Ref, Region, Select, blocks_of
-from archdsl.core.measure import measure
-from archdsl.core.primitives import PRIMITIVES
-from archdsl.core.types import Shape
+from archdsl.core.inference import inference_peak
+from archdsl.core.ir import Apply, Block, Head, Layer, Loop, Network, Region, Select, blocks_of
+from archdsl.core.position import name_of
+from archdsl.core.saves import FULL, INDEX, Sizes, weights_of
+from archdsl.core.timeline import Kind, rounded
+from archdsl.core.training_step import TrainingStep
 
-FULL, HALF = 4, 2
-"""Bytes of a number."""
+Precision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
+"""tf32 is faster than fp32 and takes the same memory; with bf16 and fp16, autocast has results in half precision."""
 
 STATES = {"sgd": 0, "adamw": 2, "rmsprop": 1}
 """Numbers that an optimiser keeps for a parameter: moments. SGD and RMSProp keep one more for a momentum."""
 
 
 @dataclass(frozen=True, slots=True)
-class Saved:
-    """What an operation keeps for its gradient."""
+class Peak:
+    """What is alive, in bytes, at the moment of a training step when it is most."""
 
-    inputs: bool = False
-    result: bool = False
-    fresh: bool = True
-    """Whether its result is a new tensor; False for a view of its input."""
-
-
-_INPUT, _RESULT, _NOTHING = Saved(inputs=True), Saved(result=True), Saved()
-_VIEW = Saved(fresh=False)
-
-SAVES: dict[str, Saved] = {
-    "Conv": _INPUT,
-    "BatchNorm": _INPUT,
-    "Linear": _INPUT,
-    "ReLU": _RESULT,
-    "ELU": _INPUT,
-    "Sigmoid": _RESULT,
-    "Tanh": _RESULT,
-    "Maxout": Saved(inputs=True, result=True),
-    "LocalResponseNorm": _INPUT,
-    "MaxPool": _INPUT,
-    "AvgPool": _INPUT,
-    "AdaptiveAvgPool": _INPUT,
-    "GlobalAvgPool": _NOTHING,
-    "Dropout": _NOTHING,
-    "Survival": _NOTHING,
-    "Mask": _NOTHING,
-    "DropPath": _NOTHING,
-    "Flatten": _VIEW,
-    "Subsample": _VIEW,
-    "PadChannels": _NOTHING,
-    "Identity": _VIEW,
-    "add": _NOTHING,
-    "multiply": _INPUT,
-    "mean": _NOTHING,
-    "affine": _NOTHING,
-    "concat": _NOTHING,
-}
+    phase: Literal["forward", "backward", "optimizer"]
+    layer: str
+    """The path of the layer that runs then, as PyTorch has it; with its kind if it has no name of its own."""
+    results: int
+    """The images, results of layers that the backward pass still needs or the layer reads, and what is kept beside."""
+    copies: int
+    """Copies of weights in half precision."""
+    gradients: int
+    """Of weights; they come into being one by one."""
+    gradients_of_results: int
+    workspace: int
+    """What the operation needs while it runs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,295 +48,139 @@ class Memory:
     """Bytes of a training step of a batch, and of inference on it."""
 
     parameters: int
+    """With buffers."""
     gradients: int
+    """Of all weights, as they are at the end of a step."""
     optimizer: int
     saved: int
-    """Tensors that autograd keeps between the forward and the backward pass, with the batch itself."""
-    passing: int
-    """The gradients of results on their way through the largest layer; the workspace of convolutions is apart."""
+    """What autograd keeps between the forward and the backward pass, with the batch itself."""
+    peak: Peak
     inference: int
     """Parameters, and the results that are needed at one time."""
 
     @property
     def training(self) -> int:
-        return self.parameters + self.gradients + self.optimizer + self.saved + self.passing
-
-
-Precision = Literal["fp32", "bf16", "fp16"]
+        """The peak of a step: bytes."""
+        at = self.peak
+        held = at.results + at.copies + at.gradients + at.gradients_of_results + at.workspace
+        return self.parameters + self.optimizer + held
 
 
 def memory(network: Network, batch: int, precision: Precision) -> Memory:
-    """The memory of a network. With bf16 or fp16 (autocast), results have half the size, and weights a copy of it."""
+    """The memory of a network that trains on so many images at a time: bytes.
+
+    Where the recipe accumulates, these are the images of a part of a step, and gradients of weights last.
+    Within 2% of what an H200 measured for 11 networks (tests/reference/gpu_memory.csv), and mostly a little below:
+    workspaces of convolutions are not in it. The placement of a network is left aside.
+    """
+    sizes = Sizes(batch, precision in ("bf16", "fp16"))
+    root = network.root
+    weights, buffers = _held(root)
     recipe = dict(network.recipe.settings)
     optimizer = str(recipe["optimizer"])
     states = STATES[optimizer] + (optimizer != "adamw" and recipe["momentum"] != 0)
-    params = measure(network).params
-    size = FULL if precision == "fp32" else HALF
-    kept = _Keeper(batch, size)
-    result = kept.network(network.root)
-    copies = 0 if precision == "fp32" else HALF * kept.weights
-    buffers = FULL * kept.buffers
+    # The training script holds the images to the end of the step, in single precision, and a label for each.
+    images, labels = sizes.of(root.input, wide=True), rounded(batch * INDEX)
+    parts = recipe["accumulate"] != 1
+    step = TrainingStep(root, sizes, parts)
+    # Foreach RMSProp makes the gradients with weight decay, and the roots of the averages; the others are fused.
+    temporary = weights * (1 + (recipe["weight_decay"] != 0)) if optimizer == "rmsprop" else 0
     return Memory(
-        parameters=FULL * params + buffers,
-        gradients=FULL * params,
-        optimizer=FULL * states * params,
-        saved=result + copies,
-        passing=kept.largest,
-        inference=FULL * params + buffers + size * batch * _peak(network.root),
+        parameters=weights + buffers,
+        gradients=weights,
+        optimizer=states * weights,
+        saved=step.saved + images * step.keeps_batch,
+        peak=_peak(root, step, images + labels, weights, parts, temporary),
+        inference=weights + buffers + sizes.width() * batch * inference_peak(root),
     )
 
 
+def _peak(root: Block, step: TrainingStep, images: int, weights: int, parts: bool, temporary: int) -> Peak:
+    before = weights if parts else 0
+    end = step.whole.change
+    if sum(end) + temporary > sum(step.whole.peak):
+        return Peak("optimizer", "", images + end[Kind.RESULTS], 0, weights, 0, temporary)
+    phase: Literal["forward", "backward"] = "forward" if step.whole.peak == step.ahead.peak else "backward"
+    at = step.whole.peak
+    return Peak(
+        phase,
+        name_of(root, step.whole.place) or "the loss",
+        images + at[Kind.RESULTS],
+        at[Kind.COPIES],
+        before + at[Kind.WEIGHTS],
+        at[Kind.GRADIENTS],
+        at[Kind.WORK],
+    )
+
+
+def largest_batch(network: Network, limit: int, precision: Precision) -> int:
+    """The most images whose training peak is within so many bytes; 0 if one is too much."""
+
+    def peak(batch: int) -> int:
+        return memory(network, batch, precision).training
+
+    low, least = 0, 0
+    high, most = 1, peak(1)
+    while most <= limit:  # images alone make an end
+        low, least = high, most
+        high *= 16
+        most = peak(high)
+    tries = 0
+    while high - low > 1:
+        # Peaks lie nearly on a straight line; that every other guess is the middle makes an end certain.
+        tries += 1
+        guess = (low + high) // 2
+        if low and tries % 2:
+            guess = min(max(low + (limit - least) * (high - low) // (most - least), low + 1), high - 1)
+        size = peak(guess)
+        low, least, high, most = (guess, size, high, most) if size <= limit else (low, least, guess, size)
+    return low
+
+
 def linear_memory(network: Network, precision: Precision) -> tuple[int, int]:
-    """Bytes of a training step without images, and for each image: a line through two sizes of batches."""
-    small, large = (memory(network, batch, precision).training for batch in (64, 128))
-    image = (large - small) // 64
-    return small - 64 * image, image
+    """The training peak as a straight line: bytes whatever the batch, and bytes for each image.
+
+    It goes through the peaks at the recipe's batch and at half of it, which is where batches usually are. In between it
+    is at least the peak, but for the rounding of small tensors; below half the batch, where weights matter more than
+    images, it is at most that.
+    """
+    recipe = dict(network.recipe.settings)
+    high = max(2, int(str(recipe["batch_size"])) // int(str(recipe["accumulate"])))
+    low = high // 2
+    least, most = (memory(network, n, precision).training for n in (low, high))
+    each = -(-(most - least) // (high - low))
+    return max(0, most - high * each), each
 
 
-# ---- what autograd keeps
+# ---- what does not depend on the batch
 
 
-@dataclass(slots=True)
-class _Storage:
-    """A tensor's memory, which several values may be views of."""
-
-    bytes: int
-    saved: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class _Summary:
-    """A block or an iteration: what it keeps inside, and what it does to the tensors at its ends."""
-
-    inside: int
-    keeps_input: bool
-    keeps_output: bool
-    passes_input: bool
-    """Its output is a view of its input."""
-
-
-class _Keeper:
-    def __init__(self, batch: int, size: int) -> None:
-        self.batch = batch
-        self.size = size
-        self.known: dict[int, _Summary] = {}
-        self.largest = 0
-        self.weights = 0
-        self.buffers = 0
-        self._weights: dict[int, tuple[int, int]] = {}
-
-    def network(self, root: Block) -> int:
-        for block in blocks_of(root):
-            self.known[id(block)] = self._summary(block.body, 0, {}, block.output)
-            self._weights[id(block)] = self._held(block.body)
-        self.weights, self.buffers = self._weights[id(root)]
-        whole = self.known[id(root)]
-        ends = self._bytes(root.input) * whole.keeps_input + self._bytes(root.output) * whole.keeps_output
-        return whole.inside + ends
-
-    def _bytes(self, shape: Shape) -> int:
-        return shape.size * self.size * self.batch
-
-    def _held(self, region: Region) -> tuple[int, int]:
-        """Elements of the weights that autocast copies, and of the buffers."""
-        weights = buffers = 0
-        for step in region.steps:
-            match step:
-                case Apply(module=Block() as block):
-                    w, b = self._weights[id(block)] if not step.again else (0, 0)
-                case Apply():
-                    w, b = _held_by(step)
-                case Select() | Head():
-                    w, b = self._held(step.region)
-                case Loop():
-                    pairs = [(run.count, self._held(run.region)) for run in step.runs]
-                    w, b = sum(n * p[0] for n, p in pairs), sum(n * p[1] for n, p in pairs)
-                case _:
-                    assert_never(step)
-            weights, buffers = weights + w, buffers + b
-        return weights, buffers
-
-    def _summary(self, region: Region, level: int, outer: dict[Ref, _Storage], output: Shape) -> _Summary:
-        source = _Storage(self._bytes(region.input))
-        made: list[_Storage] = []
-        result, extra = self._region(region, level, {**outer, Ref(level, 0): source}, made)
-        inside = extra + sum(s.bytes for s in made if s.saved and s is not result)
-        return _Summary(inside, source.saved, result.saved, result is source)
-
-    def _region(
-        self, region: Region, level: int, values: dict[Ref, _Storage], made: list[_Storage]
-    ) -> tuple[_Storage, int]:
-        """The storage of the output, and the bytes that are kept beside those of values."""
-        values = dict(values)
-        extra = 0
-        for i, step in enumerate(region.steps, 1):
-            match step:
-                case Apply(module=Block() as block):
-                    result, more = self._after(self.known[id(block)], values[step.inputs[0]], step.output, made)
-                case Apply():
-                    result, more = self._layer(step, [values[r] for r in step.inputs], made)
-                case Select():
-                    result, more = self._region(step.region, level + 1, values, made)
-                case Head():
-                    result, more = self._region(step.region, level + 1, values, made)
-                case Loop():
-                    result, more = self._loop(step, level, values, made)
-                case _:
-                    assert_never(step)
-            values[Ref(level, i)] = result
-            extra += more
-        return values[region.output], extra
-
-    def _after(self, summary: _Summary, source: _Storage, output: Shape, made: list[_Storage]) -> tuple[_Storage, int]:
-        source.saved |= summary.keeps_input
-        if summary.passes_input:
-            return source, summary.inside
-        result = _Storage(self._bytes(output), summary.keeps_output)
-        made.append(result)
-        return result, summary.inside
-
-    def _loop(self, loop: Loop, level: int, values: dict[Ref, _Storage], made: list[_Storage]) -> tuple[_Storage, int]:
-        source, extra = values[loop.input], 0
-        for run in loop.runs:
-            region = run.region
-            output = _shape_of(region, level + 1)
-            each = self._summary(region, level + 1, values, output)
-            extra += run.count * each.inside
-            if loop.kind != "sequence":
-                source.saved |= each.keeps_input
-                extra += run.count * self._bytes(output) * (each.keeps_output and not each.passes_input)
-                continue
-            # Between two iterations there is one tensor, which either may keep.
-            between = each.keeps_input or each.keeps_output
-            extra += (run.count - 1) * self._bytes(output) * (between and not each.passes_input)
-            source.saved |= each.keeps_input
-            if not each.passes_input:
-                source = _Storage(self._bytes(output), each.keeps_output)
-                made.append(source)
-        if loop.kind == "sequence":
-            return source, extra
-        result = _Storage(self._bytes(loop.output))
-        made.append(result)
-        return result, extra
-
-    def _layer(self, step: Apply, sources: list[_Storage], made: list[_Storage]) -> tuple[_Storage, int]:
-        assert isinstance(step.module, Layer)
-        kind = step.module.kind
-        saves = SAVES[kind]
-        for source in sources:
-            source.saved |= saves.inputs
-        sizes = self._bytes(step.output) + sum(self._bytes(s) for s in step.shapes)
-        self.largest = max(self.largest, sizes)
-        extra = self._extra(step, kind)
-        if not saves.fresh:
-            return sources[0], extra
-        result = _Storage(self._bytes(step.output), saves.result)
-        made.append(result)
-        return result, extra
-
-    def _extra(self, step: Apply, kind: str) -> int:
-        """Bytes that only the operation knows of: statistics, indices, masks."""
-        match kind:
-            case "BatchNorm":
-                return 2 * FULL * step.output.channels
-            case "MaxPool":
-                return 8 * self.batch * step.output.size
-            case "multiply":
-                return (len(step.shapes) - 2) * self._bytes(step.output)  # products on the way
-            case "Dropout":
-                return self._bytes(step.output)
-            case "Mask":
-                return self.batch * step.output.size  # truth values
-            case "LocalResponseNorm":
-                # The padded squares, their sums, and the denominators.
-                assert isinstance(step.module, Layer)
-                padded = step.output.size * (step.output.channels + int(str(step.module.arg("size"))) - 1)
-                return 2 * self._bytes(step.output) + self.size * self.batch * padded // step.output.channels
-            case _:
-                return 0
-
-
-def _held_by(step: Apply) -> tuple[int, int]:
-    assert isinstance(step.module, Layer)
-    kind, args = step.module.kind, dict(step.module.args)
-    if step.again:
-        return 0, 0
-    if kind == "BatchNorm":
-        return 0, 2 * step.output.channels
-    weights = PRIMITIVES[kind].weights(args, step.shapes) if kind in ("Conv", "Linear") else ()
-    return sum(Shape(dims).size for _, dims in weights), 0
-
-
-def _shape_of(region: Region, level: int) -> Shape:
-    """The shape of the output of an iteration."""
-    if region.output.level != level or region.output.index == 0:
-        return region.input
-    return region.steps[region.output.index - 1].output
-
-
-# ---- inference
-
-
-def _peak(root: Block) -> int:
-    """The most elements that are needed at one time, for one image."""
-    known: dict[int, int] = {}
+def _held(root: Block) -> tuple[int, int]:
+    """Bytes of weights and of buffers."""
+    known: dict[int, tuple[int, int]] = {}
     for block in blocks_of(root):
-        known[id(block)] = _region_peak(block.body, 0, known)
+        known[id(block)] = _held_by(block.body, known)
     return known[id(root)]
 
 
-def _region_peak(region: Region, level: int, known: dict[int, int]) -> int:
-    """The most elements of the input and the values of a region, while it is computed."""
-    last = {region.output: len(region.steps)}
-    for i, step in enumerate(region.steps):
-        for ref in _reads(step, level):
-            last[ref] = max(last.get(ref, 0), i)
-    sizes = {Ref(level, 0): region.input.size}
-    sizes |= {Ref(level, i): step.output.size for i, step in enumerate(region.steps, 1)}
-    changes = [0] * (len(region.steps) + 2)
-    for ref, until in last.items():
-        if ref in sizes and ref.index <= until:
-            changes[ref.index] += sizes[ref]
-            changes[until + 1] -= sizes[ref]
-    most = region.input.size
-    for step, alive in zip(region.steps, accumulate(changes), strict=False):
-        if not isinstance(step, Head):
-            most = max(most, alive + _working(step, level, known))
-    return most
-
-
-def _working(step: Apply | Select | Loop | Head, level: int, known: dict[int, int]) -> int:
-    """Elements beside the input that a step needs, its result among them."""
-    match step:
-        case Apply(module=Block() as block):
-            return max(known[id(block)] - block.input.size, step.output.size)
-        case Apply():
-            return step.output.size
-        case Select() | Head():
-            return max(_region_peak(step.region, level + 1, known) - step.region.input.size, step.output.size)
-        case Loop(kind="sequence"):
-            return max(_region_peak(r.region, level + 1, known) for r in step.runs)
-        case Loop():
-            inner = max(_region_peak(r.region, level + 1, known) - r.region.input.size for r in step.runs)
-            return step.output.size + inner
-        case _:
-            assert_never(step)
-
-
-def _reads(step: Apply | Select | Loop | Head, level: int) -> set[Ref]:
-    """The values of a region that a step reads, inside it too."""
-    found: set[Ref] = set()
-    match step:
-        case Apply():
-            found = set(step.inputs)
-        case Select() | Head():
-            found = _reads_of(step.region, level)
-        case Loop():
-            found = {step.input}.union(*(_reads_of(r.region, level) for r in step.runs))
-        case _:
-            assert_never(step)
-    return {r for r in found if r.level == level}
-
-
-def _reads_of(region: Region, level: int) -> set[Ref]:
-    return {region.output}.union(*(_reads(s, level) for s in region.steps)) if region.steps else {region.output}
+def _held_by(region: Region, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
+    weights = buffers = 0
+    for step in region.steps:
+        match step:
+            case Apply(module=Block() as block):
+                w, b = known[id(block)]
+            case Apply():
+                assert isinstance(step.module, Layer)
+                w = sum(rounded(FULL * n) for n in weights_of(step))
+                # Running means and variances, and the number of batches.
+                b = 2 * rounded(FULL * step.output.channels) + rounded(INDEX) if step.module.kind == "BatchNorm" else 0
+            case Select() | Head():
+                w, b = _held_by(step.region, known)
+            case Loop():
+                pairs = [(run.count, _held_by(run.region, known)) for run in step.runs]
+                w, b = sum(n * p[0] for n, p in pairs), sum(n * p[1] for n, p in pairs)
+            case _:
+                assert_never(step)
+        if not (isinstance(step, Apply) and step.again):
+            weights, buffers = weights + w, buffers + b
+    return weights, buffers

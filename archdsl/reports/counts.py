@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from archdsl.core.ir import Network
@@ -16,16 +17,26 @@ if TYPE_CHECKING:
 CONVENTION = "multiply-adds of convolutions and linear layers, one image"
 
 
+@dataclass(frozen=True, slots=True)
+class Training:
+    """What the memory of is asked."""
+
+    batch: int
+    """Images at a time."""
+    precision: Precision
+    limit: int | None = None
+    """Bytes; the batch is the largest whose training peak is within them, if any."""
+
+
 def counts(
     specs: Sequence[str],
     macs_as: str | None = None,
-    memory: tuple[int, Precision] | None = None,
+    training: Training | None = None,
     time: Asked | None = None,
 ) -> list[dict[str, Any]]:
     """A row for each network of the specs. Raises ArchError.
 
-    `macs_as` counts multiply-adds as another tool does; `memory` is a number of images and a precision, and `time` has
-    a machine too.
+    `macs_as` counts multiply-adds as another tool does; `training` asks for memory, and `time` for seconds.
     """
     rows = []
     for spec in specs:
@@ -44,7 +55,7 @@ def counts(
                     **({"macs_as": macs_as} if macs_as else {}),
                     "depth": cost.depth,
                     **({"place": str(network.placement)} if network.placement else {}),
-                    **({"memory": memory_row(network, *memory)} if memory else {}),
+                    **({"memory": _fitted(network, training)} if training else {}),
                     **({"time": _time_row(network, time)} if time else {}),
                 }
             )
@@ -63,44 +74,77 @@ def _time_text(row: dict[str, Any]) -> str:
     return time_text(row)
 
 
+def _fitted(network: Network, asked: Training) -> dict[str, Any]:
+    if asked.limit is None:
+        return memory_row(network, asked.batch, asked.precision)
+    from archdsl.core.memory import largest_batch
+
+    batch = largest_batch(network, asked.limit, asked.precision)
+    row = memory_row(network, max(1, batch), asked.precision)
+    return {**row, "fit": {"bytes": asked.limit, "batch": batch}}
+
+
 def memory_row(network: Network, batch: int, precision: Precision) -> dict[str, Any]:
-    """The bytes of a training step and of inference."""
+    """The bytes of a training step and of inference; those at the peak add up to `training`."""
     from archdsl.core.memory import memory
 
     optimizer = str(dict(network.recipe.settings)["optimizer"])
     used = memory(network, batch, precision)
+    peak = used.peak
     return {
         "batch": batch,
         "precision": precision,
         "optimizer": optimizer,
+        "training": used.training,
+        "peak": {
+            "phase": peak.phase,
+            "layer": peak.layer,
+            "parameters": used.parameters,
+            "optimizer_state": used.optimizer,
+            "results": peak.results,
+            "half_precision_copies": peak.copies,
+            "gradients": peak.gradients,
+            "gradients_of_results": peak.gradients_of_results,
+            "workspace": peak.workspace,
+        },
         "parameters": used.parameters,
         "gradients": used.gradients,
         "optimizer_state": used.optimizer,
         "saved_for_backward": used.saved,
-        "gradients_of_results": used.passing,
-        "training": used.training,
         "inference": used.inference,
     }
 
 
-def memory_text(row: dict[str, Any]) -> str:
-    """The bytes below the counts of a network."""
+def memory_text(row: dict[str, Any], placed: bool = False) -> str:
+    """The bytes below the counts of a network; `placed` if it is placed, which they leave aside."""
+    peak = row["peak"]
+    where = {
+        "forward": f"forward, in {peak['layer']}",
+        "backward": f"backward, in {peak['layer']}",
+        "optimizer": "as the optimiser steps",
+    }[peak["phase"]]
+    parts = (
+        ("parameters", "parameters and buffers"),
+        ("optimizer_state", "optimiser"),
+        ("results", "images and results"),
+        ("half_precision_copies", "copies in half precision"),
+        ("gradients", "gradients of weights"),
+        ("gradients_of_results", "gradients of results"),
+        ("workspace", "workspace of the operation"),
+    )
+    images = f"{row['batch']:,} image{'s' * (row['batch'] != 1)}"
     lines = [
-        f"  memory         for {row['batch']:,} images in {row['precision']}, trained by {row['optimizer']}",
-        *(
-            f"    {text:<24}{size(row[key]):>10}"
-            for key, text in (
-                ("parameters", "parameters and buffers"),
-                ("gradients", "gradients"),
-                ("optimizer_state", "optimiser"),
-                ("saved_for_backward", "saved for backward"),
-                ("gradients_of_results", "gradients of results"),
-                ("training", "training peak"),
-                ("inference", "inference peak"),
-            )
-        ),
-        "    (without the workspace of convolutions, and what the allocator keeps in reserve)",
+        f"  memory         for {images} in {row['precision']}, trained by {row['optimizer']}",
+        f"    {'training peak':<28}{size(row['training']):>10}  {where}",
+        *(f"      {text:<26}{size(peak[key]):>10}" for key, text in parts if peak[key]),
+        f"    {'saved for backward':<28}{size(row['saved_for_backward']):>10}",
+        f"    {'inference peak':<28}{size(row['inference']):>10}",
+        "    (without workspaces of convolutions, and what the allocator keeps in reserve)",
     ]
+    if "fit" in row and row["fit"]["batch"]:
+        lines.insert(1, f"    {'largest batch':<28}{row['fit']['batch']:>10,}  in {size(row['fit']['bytes'])}")
+    if placed:
+        lines.append("    (of the network on one device, one function after the other, not as it is placed)")
     return "\n".join(lines)
 
 
@@ -145,7 +189,7 @@ def counts_text(rows: Sequence[dict[str, Any]]) -> str:
             f"  multiply-adds  {row['macs']:,}  ({_convention(row)})\n"
             f"  depth          {row['depth']:,}  (convolutions and linear layers on the longest path)"
             + (f"\n  placement      {row['place']}  (see --place {row['place']})" if "place" in row else "")
-            + (f"\n{memory_text(row['memory'])}" if "memory" in row else "")
+            + (f"\n{memory_text(row['memory'], 'place' in row)}" if "memory" in row else "")
             + (f"\n{_time_text(row['time'])}" if "time" in row else "")
         )
     return "\n\n".join(blocks)
