@@ -331,7 +331,7 @@ def test_not_even_one_image_fits() -> None:
     ("arguments", "says"),
     [
         (("--fit=24GB",), "--fit is for --memory"),
-        (("--precision=tf32",), "--precision is for --memory"),
+        (("--precision=tf32",), "--precision is for --machine and --memory"),
         (("--memory", "--fit=24GB", "--batch=8"), "--fit finds the batch: give --fit or --batch"),
         (("--memory", "--fit=24"), "'24' is no size such as 24GB"),
         (("--memory", "--fit=0GB"), "'0GB' is no size such as 24GB"),

@@ -18,7 +18,6 @@ from archdsl.core.saves import FULL, INDEX, Sizes, weights_of
 from archdsl.core.timeline import Kind, rounded
 from archdsl.core.training_step import TrainingStep
 
-Precision: TypeAlias = Literal["fp32", "tf32", "bf16", "fp16"]
 """tf32 is faster than fp32 and takes the same memory; with bf16 and fp16, autocast has results in half precision."""
 
 STATES = {"sgd": 0, "adamw": 2, "rmsprop": 1}
