@@ -22,6 +22,7 @@ def name_of(root: Block, place: Place) -> str:
             case Apply(module=module, label=label):
                 if label:
                     names.append(child_name(label, {} if step.again else counters, iteration))
+                kind = ""
                 if isinstance(module, Block):
                     region, counters, iteration = module.body, Counter[str](), 0
                 else:
@@ -31,6 +32,7 @@ def name_of(root: Block, place: Place) -> str:
                     counters += _times(_inside(earlier.region), earlier.count)
                 counters += _times(_inside(step.runs[run].region), number)
                 region, iteration = step.runs[run].region, number
+                kind = "" if step.kind == "sequence" else step.kind  # of the join, if nothing in it is meant
             case _:
                 region = step.region
     path = ".".join(names)
