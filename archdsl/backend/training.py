@@ -7,8 +7,9 @@ from itertools import pairwise
 
 from archdsl.backend.signature import literal
 from archdsl.core.ir import Layer, Network, applications, blocks_of
+from archdsl.core.machines import Precision
 from archdsl.core.measure import measure
-from archdsl.core.memory import Precision, linear_memory
+from archdsl.core.memory import linear_memory
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,17 +8,16 @@ cuDNN and the context of CUDA are beside it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from archdsl.base.exhaustive import assert_never
 from archdsl.core.inference import inference_peak
 from archdsl.core.ir import Apply, Block, Head, Layer, Loop, Network, Region, Select, blocks_of
+from archdsl.core.machines import Precision
 from archdsl.core.position import name_of
 from archdsl.core.saves import FULL, INDEX, Sizes, weights_of
 from archdsl.core.timeline import Kind, rounded
 from archdsl.core.training_step import TrainingStep
-
-"""tf32 is faster than fp32 and takes the same memory; with bf16 and fp16, autocast has results in half precision."""
 
 STATES = {"sgd": 0, "adamw": 2, "rmsprop": 1}
 """Numbers that an optimiser keeps for a parameter: moments. SGD and RMSProp keep one more for a momentum."""

@@ -11,7 +11,7 @@ from archdsl.core.measure import measure
 from archdsl.driver import load
 
 if TYPE_CHECKING:
-    from archdsl.core.memory import Precision
+    from archdsl.core.machines import Precision
     from archdsl.reports.time import Asked
 
 CONVENTION = "multiply-adds of convolutions and linear layers, one image"
