@@ -1,10 +1,10 @@
 """What one CUDA GPU does with the generated code: Markdown tables, in at most six minutes.
 
-    python benchmarks/gpu.py [--only start,steps,parallel,torchvision,memory]
+    python benchmarks/gpu.py [--only steps]
 
 Speeds are images a second of training, through the whole loop of train.py: shuffling, gathering, augmentation, the bar,
 and the look at whether all is finite. "Before" is the script run one operation at a time (--eager); the bare graph is
-the same network in a loop that does nothing but replay a captured step. Runs are interleaved, and each figure is the
+that of the script, replayed and nothing else. Runs are interleaved, and each figure is the
 median of several.
 """
 
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -97,30 +97,18 @@ def epoch(run: Any) -> float:
     return float(speed)
 
 
-class Bare:
-    """The step alone: one graph of gathering, augmentation, forward, backward and update, replayed."""
-
-    def __init__(self, run: Any, batch: int) -> None:
-        self.batch = batch
-        numbers = torch.arange(batch, device=run.device)
-        run.runner.train()
-        for _ in range(3):
-            run.train_batch(batch, numbers)
-        torch.cuda.synchronize()
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph, stream=torch.cuda.current_stream()):
-            run.train_batch(batch, numbers)
-
-    def speed(self, steps: int = 40) -> float:
-        torch.cuda.synchronize()
-        began = time.perf_counter()
-        for _ in range(steps):
-            self.graph.replay()
-        torch.cuda.synchronize()
-        return steps * self.batch / (time.perf_counter() - began)
+def bare(run: Any, batch: int, steps: int = 40) -> float:
+    """Images a second of the graph that a script has recorded, replayed and nothing else."""
+    graph, _ = run.training_step.graphs[batch]
+    torch.cuda.synchronize()
+    began = time.perf_counter()
+    for _ in range(steps):
+        graph.replay()
+    torch.cuda.synchronize()
+    return steps * batch / (time.perf_counter() - began)
 
 
-def interleaved(work: dict[str, Callable[[], float]], rounds: int = 5) -> dict[str, float]:
+def interleaved(work: Mapping[str, Callable[[], float]], rounds: int = 5) -> dict[str, float]:
     """The median of each, after a round that is not counted."""
     for each in work.values():
         each()
@@ -134,7 +122,11 @@ def interleaved(work: dict[str, Callable[[], float]], rounds: int = 5) -> dict[s
 def starts() -> None:
     """The default command of a script, as a user types it."""
     folder = Path(tempfile.mkdtemp())
-    subprocess.run([sys.executable, "-m", "archdsl", "compile", "WRN(16, 4) on fake", "-o", folder], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "archdsl", "compile", "WRN(16, 4) on fake", "-o", folder],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     done = subprocess.run(
         [sys.executable, folder / "train.py", "--epochs=2"], capture_output=True, text=True, check=True
     )
@@ -154,16 +146,19 @@ STEPS = (
 )
 
 
-def steps(machine: str) -> None:
+def steps() -> None:
     """Eager, graph and compiled scripts against the bare graph, and what was predicted."""
+    card = torch.cuda.get_device_name().upper()
+    machine = next((name for name in MACHINES if name.upper() in card), "")
     say("\n### Training steps of train.py: images a second, bf16")
     table("network, batch", "eager", "graph", "of the bare graph", "over eager", "compiled", "over graph", "predicted")
     for spec, batch, compiles in STEPS:
         name = "airbench94's network" if "\n" in spec else spec
+        graph = script(spec, batch)
         work = {
             "eager": partial(epoch, script(spec, batch, "--eager")),
-            "graph": partial(epoch, script(spec, batch)),
-            "bare": Bare(script(spec, batch), batch).speed,
+            "graph": partial(epoch, graph),
+            "bare": partial(bare, graph, batch),
         }
         took = ""
         if compiles:
@@ -206,7 +201,7 @@ def parallel() -> None:
         for k in (2, 4, 6):
             spec, deep = f"MultiResNet(110, k={k})", f"PreResNet({108 * k + 2})"
             runs = {
-                f"{name}{flag}": script(what, batch, *flags, place=place, images=12 * batch)
+                f"{name}{flag}": script(what, batch, *flags, place=place, images=(8 if flags else 24) * batch)
                 for name, what, place in (("deep", deep, None), ("plain", spec, None), ("fused", spec, "fused"))
                 for flag, flags in (("", ("--eager",)), (" graph", ()))
             }
@@ -290,27 +285,26 @@ def peaks() -> None:
         torch.cuda.empty_cache()
 
 
-def parts(card: str) -> Iterator[tuple[str, Callable[[], None]]]:
-    machine = next((name for name in MACHINES if name.upper() in card.upper()), "")
-    yield "start", starts
-    yield "memory", peaks
-    yield "steps", lambda: steps(machine)
-    yield "parallel", parallel
-    yield "torchvision", against_torchvision
-
-
 def main() -> None:
+    parts = {
+        "start": starts,
+        "steps": steps,
+        "torchvision": against_torchvision,
+        "memory": peaks,
+        "parallel": parallel,
+    }
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", help="parts, with commas between them")
-    wanted = parser.parse_args().only.split(",")
+    parser.add_argument("--only", choices=parts, help="one part; without it all, each in a process of its own")
+    only = parser.parse_args().only
     if not torch.cuda.is_available():
         raise SystemExit("this needs a CUDA GPU, and there is none")
-    card = torch.cuda.get_device_name()
-    say(f"{card}, torch {torch.__version__}, CUDA {torch.version.cuda}")
-    for name, part in parts(card):
-        if name in wanted or wanted == [""]:
-            part()
-            say(f"\n({name} done after {time.perf_counter() - BEGAN:.0f} s)")
+    if only:
+        parts[only]()
+        return
+    say(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, CUDA {torch.version.cuda}")
+    for name in parts:
+        done = subprocess.run([sys.executable, __file__, "--only", name], check=False)
+        say(f"\n({name}: exit status {done.returncode}, {time.perf_counter() - BEGAN:.0f} s so far)")
 
 
 if __name__ == "__main__":

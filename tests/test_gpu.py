@@ -86,7 +86,7 @@ def test_smoke(name: str, tmp_path: Path) -> None:
 
 
 def test_smoke_of_folders(tmp_path: Path) -> None:
-    script = write(tmp_path, "net n = ResNet(18) on 3x64x64 -> 5\n")
+    script = write(tmp_path, "net n = ResNet(18) on 3x96x96 -> 5\n")
     for launcher in ((), TORCHRUN):
         assert_recorded(succeed(sys.executable, *launcher, script, "--smoke", "--run-dir", tmp_path))
 
@@ -171,7 +171,7 @@ def test_a_recording_that_fails(tmp_path: Path) -> None:
 def test_too_little_memory(tmp_path: Path) -> None:
     """The batch that is proposed fits."""
     wide = "Conv(4096, 1) -> repeat 60 { BatchNorm -> ReLU } -> GlobalAvgPool -> Linear(classes)"
-    script = write(tmp_path, f"net n on fake {{ {wide} train {{ epochs 1; batch_size 512 }} }}\n")
+    script = write(tmp_path, f"net n on fake {{ {wide}\n train {{ epochs 1; batch_size 512 }} }}\n")
     done = run(sys.executable, script, "--run-dir", tmp_path / "run")
     found = re.search(r"512 images in a step are too many for cuda:0: try --batch-size (\d+)", done.stderr)
     assert done.returncode == 1 and found and "Traceback" not in done.stderr
