@@ -201,7 +201,7 @@ def parallel() -> None:
         for k in (2, 4, 6):
             spec, deep = f"MultiResNet(110, k={k})", f"PreResNet({108 * k + 2})"
             runs = {
-                f"{name}{flag}": script(what, batch, *flags, place=place, images=(8 if flags else 24) * batch)
+                f"{name}{flag}": script(what, batch, *flags, place=place, images=(6 if flags else 16) * batch)
                 for name, what, place in (("deep", deep, None), ("plain", spec, None), ("fused", spec, "fused"))
                 for flag, flags in (("", ("--eager",)), (" graph", ()))
             }

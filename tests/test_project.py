@@ -9,7 +9,9 @@ import os
 import re
 import subprocess
 import sys
+import tarfile
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -159,3 +161,17 @@ def test_it_speaks_of_itself_alone() -> None:
     for path in files:
         if path.suffix in (".py", ".md", ".arch", ".j2", ".toml", ".lark") and path != Path(__file__).resolve():
             assert not pattern.search(path.read_text(encoding="utf-8")), path
+
+
+def test_the_licence_travels(tmp_path: Path) -> None:
+    """Whoever has the wheel or the sources has the licence; its name stands in the metadata of both."""
+    built = _run(sys.executable, "-m", "build", "--no-isolation", "--outdir", str(tmp_path), str(ROOT))
+    assert built.returncode == 0, built.stdout + built.stderr
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        names = wheel.namelist()
+        (metadata,) = (name for name in names if name.endswith("METADATA"))
+        assert "License-Expression: Apache-2.0\n" in wheel.read(metadata).decode()
+        (licence,) = (name for name in names if name.endswith("LICENSE"))
+        assert wheel.read(licence) == (ROOT / "LICENSE").read_bytes()
+    with tarfile.open(next(tmp_path.glob("*.tar.gz"))) as sources:
+        assert any(name.endswith("/LICENSE") for name in sources.getnames())
