@@ -105,7 +105,7 @@ def tool(name: str, *arguments: str | Path, cwd: Path | None = None) -> str:
 
 
 def ruff_clean(files: Sequence[Path]) -> None:
-    """Each file is as ruff formats it without settings, and a model at 100 columns too; its default rules find nothing."""
+    """Each file is as ruff formats it, a model at 100 columns too, and ruff's default rules find nothing."""
     tool("ruff", "format", "--check", "--diff", "--isolated", *files)
     models = [path for path in files if path.name != "train.py"]
     tool("ruff", "format", "--check", "--diff", "--isolated", "--line-length=100", *models)

@@ -315,3 +315,12 @@ def test_cards_name_their_source() -> None:
     for card in CARDS:
         assert "data sheet" in card.source
         assert card.peaks["fp16"] == card.peaks["bf16"] > card.peaks["tf32"] > card.peaks["fp32"]
+
+
+def test_steps_that_are_no_graph() -> None:
+    """The script does not record fp16, and so there is no time for it; nor is a step larger than its data."""
+    (network,) = (one.network for one in load("WRN(16, 4)"))
+    assert time_row(network, asked("h200", None, "fp16"))["graph"] is None
+    row = time_row(network, asked("h200", 10**6, "bf16"))
+    assert row["batch"] == row["images"] == 50_000
+    assert row["eager"]["epoch_seconds"] == row["eager"]["step_seconds"]

@@ -102,10 +102,16 @@ def test_a_device_has_an_index(
 def test_other_devices(script: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     train = script("WRN(10, 1) on digits")
     assert train.find_device("cpu") == torch.device("cpu")
+    with pytest.raises(RuntimeError, match="none of cpu, cuda"):
+        train.find_device("opengl")
     zeros = torch.zeros
     monkeypatch.setattr(torch, "zeros", lambda *size, device: zeros(*size))
     for name in ("mps", "xpu"):
+        with pytest.raises(RuntimeError, match=f"there is no {name} on this machine"):
+            train.find_device(name)
+        monkeypatch.setattr(torch.get_device_module(name), "is_available", lambda: True)
         assert train.find_device(name) == torch.device(name, 0)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     train.WORLD, train.LOCAL_RANK = 2, 1
     assert train.find_device("cuda") == torch.device("cuda", 1)
     with pytest.raises(RuntimeError, match="a device each"):

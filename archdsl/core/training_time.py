@@ -91,7 +91,9 @@ def step_time(network: Network, machine: Machine, batch: int, precision: Precisi
             # One process launches what all devices of a `split` compute; those of a `mesh` each launch their own.
             busiest = max(launches) if kind == "mesh" else sum(launches)
             host = OPERATION * parts * busiest + OUTSIDE
-            return StepTime(device + _outside(network, machine, batch), waiting, host, TURN, kind in (None, "fused"))
+            # The scale of fp16 is decided from step to step, and functions on several devices have several processes.
+            captured = precision != "fp16" and kind in (None, "fused")
+            return StepTime(device + _outside(network, machine, batch), waiting, host, TURN, captured)
 
 
 def precision_of(network: Network, machine: Machine) -> Precision:

@@ -38,10 +38,12 @@ def time_row(network: Network, wanted: Asked) -> dict[str, Any]:
 
     `graph` is None where a step cannot be one, and epoch and recipe where the number of images is not known.
     """
+    images = images_of(network)
     batch = wanted.batch or batch_of(network)
+    if images is not None:
+        batch = min(batch, images)  # a step has no more than there are
     precision = wanted.precision or precision_of(network, wanted.machine)
     step = step_time(network, wanted.machine, batch, precision)
-    images = images_of(network)
     steps = None if images is None else steps_of(network, images, batch)
     epochs = int(str(dict(network.recipe.settings)["epochs"]))
     return {
