@@ -396,6 +396,7 @@ def test_too_little_memory(
     data = 4 * (512 + 128) * 3 * 32 * 32 + 8 * (512 + 128)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (round(free / 0.9) + data, 0))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(torch, "get_device_module", lambda device: torch.cuda)
     monkeypatch.setattr(train.Step, "__call__", full)
     monkeypatch.setattr(sys, "argv", [*sys.argv[:-1], "--epochs=2", "--resume"])
     with pytest.raises(SystemExit, match=r"^\n256 images in a step are too many for cpu: try --batch-size (99|100)$"):

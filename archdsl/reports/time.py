@@ -70,7 +70,7 @@ def _seconds(step: float, batch: int, steps: int | None, epochs: int) -> dict[st
 
 
 def time_text(row: dict[str, Any]) -> str:
-    """The times below what else is told of a network."""
+    """The lines about time that follow the others of a network."""
     columns = [row[name] for name in ("eager", "graph") if row[name]]
     names = ("eager", "graph")[: len(columns)]
     lines = [
