@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from support import succeed
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten
@@ -67,7 +68,7 @@ class Cuda:
         monkeypatch.setattr(torch, "zeros", made)
         monkeypatch.setattr(torch._C, "_cuda_setDevice", self.current.append, raising=False)
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
         monkeypatch.setattr(torch.cuda, "Stream", lambda device: device)
         monkeypatch.setattr(torch.cuda, "set_stream", lambda stream: None)
@@ -130,7 +131,7 @@ def test_a_device_that_is_not_there(script: Callable[..., Any], cuda: Cuda) -> N
         ("fp32", False, ""),
         ("tf32", True, ""),
         ("bf16", True, ""),
-        ("fp16", True, "fp16 scales the loss anew after each step"),
+        ("fp16", True, "fp16, whose update depends on whether gradients are finite"),
     ],
 )
 def test_precisions(script: Callable[..., Any], cuda: Cuda, precision: str, tf32: bool, reason: str) -> None:
@@ -335,7 +336,7 @@ def test_a_recording_that_fails(
         train.main()
     lines = [line for line in capsys.readouterr().out.splitlines() if "CUDA graph" in line]
     why = "operation not permitted when stream is capturing"
-    assert lines == [f"no CUDA graph, steps run as they are written: {why}"]
+    assert lines == [f"no CUDA graph of train_batch for 100 images, it runs as it is written: {why}"]
     torch.testing.assert_close(weights(tmp_path / "graph"), weights(tmp_path / "eager"), rtol=0, atol=0)
 
 
@@ -402,6 +403,9 @@ def test_too_little_memory(
     with pytest.raises(SystemExit, match=r"^\n256 images in a step are too many for cpu: try --batch-size (99|100)$"):
         train.main()
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (10 * round(free / 0.9) + data, 0))
+    with pytest.raises(SystemExit, match=r"try --batch-size 192$"):  # less than what has just failed
+        train.main()
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (data, 0))
     with pytest.raises(SystemExit, match="not even one image fits"):
         train.main()
@@ -414,3 +418,91 @@ def test_images_a_second(script: Callable[..., Any], tmp_path: Path, signals: No
         rows = list(csv.DictReader(file))
     for row in rows:  # an epoch has 1,437 images, and takes the time of its steps and of evaluation
         assert 0 < 1437 / float(row["images_per_second"]) <= float(row["seconds"]) * 1.001
+
+
+def test_images_that_do_not_fit(script: Callable[..., Any], tmp_path: Path) -> None:
+    train = script(SMALL.format("crop_padding 1"), f"--run-dir={tmp_path}", "--device=cpu")
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    train.load_data = full
+    with pytest.raises(SystemExit, match=r"^cpu has too little memory for the images$"):
+        train.main()
+
+
+def test_too_few_images(script: Callable[..., Any], tmp_path: Path, signals: None) -> None:
+    train = script(SMALL.format("crop_padding 1"), f"--run-dir={tmp_path}", "--device=cpu")
+    data = train.load_data(train.options(), torch.device("cpu"))
+    train.load_data = lambda args, device: train.Data(*(tensor[:1] for tensor in data))
+    with pytest.raises(SystemExit, match=r"^1 images are too few: a step needs 2$"):
+        train.main()
+
+
+def test_metrics_without_a_checkpoint(script: Callable[..., Any], tmp_path: Path, signals: None) -> None:
+    """--resume begins anew where there is no checkpoint, and puts the figures that are there aside."""
+    train = script(SMALL.format("crop_padding 1"), f"--run-dir={tmp_path}", "--device=cpu", "--epochs=1")
+    train.main()
+    before = (tmp_path / "metrics.csv").read_bytes()
+    for path in tmp_path.glob("checkpoint*"):
+        path.unlink()
+    sys.argv.append("--resume")
+    train.main()
+    (aside,) = tmp_path.glob("*.metrics.csv")
+    assert aside.read_bytes() == before
+
+
+CUT_OFF = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import torch
+import train
+
+torch.cuda.synchronize = lambda: None
+torch.cuda.current_device = lambda: 0
+
+
+class Generator:
+    clone_state = graphsafe_set_state = lambda self, state=None: self
+
+
+class Graph:
+    def __init__(self):
+        run.model.register_full_backward_hook(stop)
+
+
+def stop(*_):
+    global failures
+    failures += 1
+    if failures == 1:
+        raise RuntimeError("a collective cannot be captured")
+
+
+class Recording:
+    __enter__ = lambda self: self
+    __exit__ = lambda self, *problem: None
+
+
+failures = 0
+torch.cuda.default_generators = (Generator(),)
+torch.cuda.CUDAGraph = Graph
+torch.cuda.graph = lambda *_, **__: Recording()
+torch.cuda.current_stream = lambda: None
+args = train.options()
+device = train.start(args)
+run = train.Run(args, device, train.load_data(args, device))
+run.training_step.warm_up = 2
+run.train()
+train.say(f"ended with {failures} failures")
+"""
+
+
+def test_a_recording_that_fails_amid_an_exchange(tmp_path: Path) -> None:
+    """Two processes, whose backward pass is cut off while they average gradients: both go on as written."""
+    (tmp_path / "spec.arch").write_text(SMALL.format("crop_padding 1"), encoding="utf-8")
+    succeed(sys.executable, "-m", "archdsl", "compile", tmp_path / "spec.arch", "-o", tmp_path / "net")
+    driver = tmp_path / "driver.py"
+    driver.write_text(CUT_OFF)
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
+    text = succeed(sys.executable, *torchrun, driver, tmp_path / "net", "--device=cpu", "--run-dir", tmp_path)
+    assert "it runs as it is written: a collective cannot be captured" in text and "ended with" in text
