@@ -468,7 +468,7 @@ class Generator:
 
 class Graph:
     def __init__(self):
-        run.model.register_full_backward_hook(stop)
+        next(run.model.parameters()).register_hook(stop)  # the last gradient: others are on their way
 
 
 def stop(*_):
