@@ -494,6 +494,8 @@ run = train.Run(args, device, train.load_data(args, device))
 run.training_step.warm_up = 2
 run.train()
 train.say(f"ended with {failures} failures")
+train.dist.barrier()  # as the script ends: no process leaves while another still listens
+train.dist.destroy_process_group()
 """
 
 
