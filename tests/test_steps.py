@@ -119,6 +119,19 @@ def test_other_devices(script: Callable[..., Any], monkeypatch: pytest.MonkeyPat
         train.find_device("cuda:0")
 
 
+def test_a_split_chooses_its_devices(script: Callable[..., Any], cuda: Cuda) -> None:
+    train = script("MultiResNet(8, k=2) on digits", place="split:2")
+    assert train.find_device("cuda") == torch.device("cuda", 0)
+    with pytest.raises(RuntimeError, match="leave its number out"):
+        train.find_device("cuda:1")
+
+
+@pytest.mark.parametrize("place", ["split:2", "mesh:2"])
+def test_no_graph_where_none_is_recorded(script: Callable[..., Any], place: str) -> None:
+    train = script("MultiResNet(8, k=2) on digits", place=place)
+    assert not hasattr(train, "Step") and not hasattr(train, "WARM_UP")
+
+
 def test_a_device_that_is_not_there(script: Callable[..., Any], cuda: Cuda) -> None:
     train = script("WRN(10, 1) on digits", "--device=cuda:7")
     with pytest.raises(SystemExit, match=r"^cannot use --device cuda:7: CUDA error: invalid device ordinal$"):

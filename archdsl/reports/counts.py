@@ -19,7 +19,7 @@ CONVENTION = "multiply-adds of convolutions and linear layers, one image"
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """What the memory of is asked."""
+    """What is asked about memory."""
 
     batch: int
     """Images at a time."""
