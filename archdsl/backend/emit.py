@@ -8,6 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from archdsl import resources
+from archdsl.backend.initial import Start, starts_of, title_of
 from archdsl.backend.lower import Care, Module, lower
 from archdsl.backend.pymodel import WIDTH, Class, Function
 from archdsl.backend.training import train_view
@@ -32,8 +33,8 @@ class ModelView:
     provenance: tuple[str, ...]
     uses_functional: bool
     imports: tuple[str, ...]
-    convolutions: bool
-    linear: bool
+    initial: tuple[Start, ...]
+    init_doc: tuple[str, ...]
     starts: tuple[tuple[str, str, str], ...]
     support: tuple[str, ...]
     definitions: tuple[tuple[str, ...], ...]
@@ -101,15 +102,14 @@ def emit_train(network: Network) -> str:
 def model_view(network: Network, module: Module) -> ModelView:
     definitions = tuple(tuple(_definition(d)) for d in module.definitions)
     lines = [line for d in module.definitions for line in _definition(replace(d, doc=()))]
-    convolutions, linear = (any(word in line for line in lines) for word in ("nn.Conv2d(", "nn.Linear("))
     support = tuple(_support(name, network) for name in module.support)
     return ModelView(
         title=title(network),
         provenance=provenance(network),
         uses_functional=any("F." in line for line in (*lines, *support)),
         imports=_imports(support),
-        convolutions=convolutions,
-        linear=linear,
+        initial=starts_of(network),
+        init_doc=tuple(_doc((title_of(network),), 4)),
         starts=module.starts,
         support=support,
         definitions=definitions,

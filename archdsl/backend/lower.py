@@ -11,6 +11,7 @@ from archdsl.backend.construct import Callee, Constructor
 from archdsl.backend.forward import Forward, shape_comment
 from archdsl.backend.fuse import HELPERS, FusedForward
 from archdsl.backend.groups import Groups, Mismatch
+from archdsl.backend.initial import starts_of
 from archdsl.backend.merge import Merger, RegionPart, check_names
 from archdsl.backend.pymodel import Class, Function, call, signature_lines, statement
 from archdsl.backend.signature import Signature, bias_starts
@@ -170,8 +171,7 @@ class _Lowering:
         init = [*kept, *constructor.lines(region)]
         head = signature_lines("def __init__", ("self", *declarations), " -> None:", 4)
         self.starts += [(name, attribute, value) for attribute, value in bias_starts(region)]
-        drawn = any("nn.Conv2d(" in line or "nn.Linear(" in line for line in [*init, *self._lines()])
-        if is_network and drawn:
+        if is_network and (starts_of(self.network) or self.starts):
             init.append("        self.apply(init_weights)")
         comment = f"  # x: {shape_comment(first.input)}" if alone else ""
         returns = "Tensor | tuple[Tensor, ...]" if is_network and self.network.heads else "Tensor"

@@ -164,9 +164,15 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the paper trains: settings by name, checked against `core.recipe`."""
+    """How a network is trained: settings by name, checked against `core.recipe`."""
 
     settings: tuple[tuple[str, Scalar], ...] = ()
+    name: str = ""
+    """Of the recipe that the spec or its family names; empty if it gives settings alone."""
+    source: str = ""
+    """Whose that recipe is."""
+    changed: tuple[str, ...] = ()
+    """The settings of it that are others here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +200,8 @@ class Network:
     classes: int | None
     root: Block
     recipe: Recipe = field(default_factory=Recipe)
+    start: tuple[tuple[str, Scalar], ...] = ()
+    """How weights are drawn: settings by name, checked against `core.initial`."""
     source_name: str = ""
     source_hash: str = ""
     doc: str = ""

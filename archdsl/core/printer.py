@@ -20,6 +20,7 @@ def print_network(network: Network) -> str:
         + (f", {network.classes} classes" if network.classes else ""),
         f"  params {cost.params}, macs {cost.macs}, depth {cost.depth}",
     ]
+    head += [f"  init {name} {_value(value)}" for name, value in network.start]
     head += [f"  {name} {_value(value)}" for name, value in network.recipe.settings]
     lines = [line for block in blocks for line in ["", *_block(block, names)]]
     return "\n".join([*head, *lines]) + "\n"

@@ -38,7 +38,7 @@ def _epochs(value: object) -> bool:
     return len(whole) == len(value) and whole == sorted(set(whole))
 
 
-def _one_of(name: str, choices: tuple[str, ...], doc: str) -> Setting:
+def one_of(name: str, choices: tuple[str, ...], doc: str) -> Setting:
     """A setting that takes one of several words, by default the first."""
     return Setting(name, choices[0], " or ".join(choices), lambda v: v in choices, doc, choices)
 
@@ -57,16 +57,17 @@ SETTINGS: dict[str, Setting] = {
         ),
         Setting("milestones", (60, 120, 160), "a rising list of epochs", _epochs, "epochs after which the rate falls"),
         Setting("gamma", Fraction(1, 5), "a number from 0 to 1", _number(0, 1), "what the rate is multiplied by there"),
-        _one_of("optimizer", ("sgd", "adamw", "rmsprop"), "stochastic gradient descent, AdamW or RMSProp"),
-        _one_of("schedule", ("step", "cosine"), "falls at the milestones, or half a cosine down to 0"),
+        one_of("optimizer", ("sgd", "adamw", "rmsprop"), "stochastic gradient descent, AdamW or RMSProp"),
+        one_of("schedule", ("step", "cosine"), "falls at the milestones, or half a cosine down to 0"),
         Setting("warmup", 0, "a whole number of at least 0", _whole(0), "first epochs at the rate `warmup_lr`"),
         Setting("warmup_lr", Fraction(1, 100), "a number from 0 to 100", _number(0, 100), "rate while warming up"),
         Setting("label_smoothing", 0, "a number from 0 to 1", _number(0, 1), "share of the labels spread over classes"),
-        Setting("crop_padding", None, "a whole number of at least 0", _whole(0), "reflected border of random crops"),
+        Setting("crop_padding", None, "a whole number of at least 0", _whole(0), "border of random crops"),
+        one_of("crop_border", ("zero", "reflect"), "what the border of random crops is filled with"),
         Setting("flip", None, "true or false", lambda v: isinstance(v, bool), "mirror half of the training images"),
         Setting("test_crops", 1, "1 or 10", lambda v: v in (1, 10), "crops of a test image, for folders of images"),
         Setting("accumulate", 1, "a whole number of at least 1", _whole(1), "parts of a step, one after the other"),
-        _one_of(
+        one_of(
             "precision", ("auto", "fp32", "tf32", "bf16", "fp16"), "auto: bf16 on a GPU that has it, fp32 elsewhere"
         ),
         Setting(
@@ -77,8 +78,11 @@ SETTINGS: dict[str, Setting] = {
 }
 
 
-def idle(settings: Mapping[str, Scalar], given: Container[str]) -> dict[str, str]:
-    """Those of the given settings that change nothing beside the others, and what to say of them."""
+def idle(settings: Mapping[str, Scalar], given: Container[str], folder: bool) -> dict[str, str]:
+    """Those of the given settings that change nothing beside the others, and what to say of them.
+
+    `folder` is whether images come from a folder, and not from a data set that is held in memory.
+    """
     epochs, milestones = settings["epochs"], settings["milestones"]
     assert isinstance(epochs, int) and isinstance(milestones, tuple)
     late = [m for m in milestones if isinstance(m, int) and m >= epochs]
@@ -93,6 +97,13 @@ def idle(settings: Mapping[str, Scalar], given: Container[str]) -> dict[str, str
         found["nesterov"] = f"`nesterov` does nothing: the optimizer is {settings['optimizer']}"
     if settings["optimizer"] == "adamw" and settings["momentum"]:
         found["momentum"] = "`momentum` does nothing: the optimizer is adamw"
+    if folder:
+        for name in ("crop_padding", "crop_border"):
+            found[name] = f"`{name}` does nothing: crops of a folder's images are resized"
+    elif settings["crop_padding"] == 0:
+        found["crop_border"] = "`crop_border` does nothing: there is no border"
+    if not folder and settings["test_crops"] == 10:
+        found["test_crops"] = "`test_crops` is for folders of images"
     warmup = settings["warmup"]
     assert isinstance(warmup, int)
     if warmup >= epochs:

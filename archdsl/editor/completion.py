@@ -13,23 +13,23 @@ from archdsl.core.primitives import Primitive
 from archdsl.core.recipe import SETTINGS
 from archdsl.editor.context import Binding, Context, context
 from archdsl.editor.document import Document
-from archdsl.editor.meaning import callee, current_parameter, local_names
+from archdsl.editor.meaning import callee, current_parameter, local_names, settings_in
 from archdsl.editor.signatures import documentation, head, parameters, value_text
 from archdsl.frontend import syntax
 from archdsl.frontend.networks import MEASURES
 from archdsl.frontend.resolve import Global
 
-Kind = Literal["argument", "choice", "local", "block", "network", "layer", "data", "keyword", "setting"]
+Kind = Literal["argument", "choice", "local", "block", "network", "layer", "data", "recipe", "keyword", "setting"]
 
 _WORD = f"{ascii_letters}{digits}_"
-_ITEMS = ("net", "block", "flow", "from")
+_ITEMS = ("net", "block", "flow", "recipe", "from")
 _STATEMENTS = ("let", "share", "require", "aux")
-_CLAUSES = ("expect", "train", "place")
+_CLAUSES = ("expect", "train", "init", "place")
 _FLOWS = ("in", "if", "repeat", "for", "sum", "mean", "concat")
 _VALUES = ("true", "false", "none")
 _SIZES = ("channels", "height", "width", "length")
 _PLACES = ("fused", "split", "mesh")
-_NEW_NAMES = frozenset(["let", "share", "net", "block", "flow", "as", "for", "aux"])
+_NEW_NAMES = frozenset(["let", "share", "net", "block", "flow", "recipe", "as", "for", "aux"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,7 @@ def completions(document: Document, offset: int) -> list[Completion]:
 def _offered(document: Document, here: Context, text: str, start: int) -> Iterator[Completion]:
     bracket = here.innermost
     names = local_names(document, here, start)
+    table = settings_in(here)
     if here.before == "." or here.before in _NEW_NAMES or (bracket.is_head and here.before in ("(", ",", "*")):
         sizes = _SIZES[:-1] if here.previous[-2:-1] == ("in",) else _SIZES
         yield from (Completion(name, "choice", 0) for name in sizes if here.before == ".")
@@ -68,12 +69,14 @@ def _offered(document: Document, here: Context, text: str, start: int) -> Iterat
         yield from (Completion(name, "choice", 0) for name in MEASURES)
     elif bracket.sign == "{" and bracket.opener == "place":
         yield from (Completion(name, "choice", 0) for name in _PLACES)
-    elif bracket.sign == "{" and bracket.opener == "train" and here.before in ("{", "\n"):
-        for row in SETTINGS.values():
+    elif table and here.before in ("{", "\n"):
+        if table is SETTINGS:
+            yield Completion("recipe", "setting", 0, "recipe", "a recipe by name, which the other settings change")
+        for row in table.values():
             default = f"{row.name} {value_text(row.default)}"
             yield Completion(row.name, "setting", 0, default, f"{row.doc}; {row.expected}")
-    elif bracket.sign == "{" and bracket.opener == "train" and bracket.first in SETTINGS:
-        row = SETTINGS[bracket.first]
+    elif table and bracket.first in table:
+        row = table[bracket.first]
         words = ("true", "false") if isinstance(row.default, bool) else row.choices
         yield from (Completion(name, "choice", 0) for name in words)
         yield from _names(document, here, names)
@@ -105,7 +108,7 @@ def _names(document: Document, here: Context, names: dict[str, Binding]) -> Iter
         yield Completion(binding.name, "local", 2, _described(binding))
     if here.brackets[0].first == "net" and len(here.brackets) > 1:
         yield Completion("classes", "local", 2, "the number of classes")
-    own = {item.name for item in document.items if isinstance(item, syntax.Block | syntax.Net)}
+    own = {item.name for item in document.items if isinstance(item, syntax.Definition)}
     for name, meaning in document.known():
         is_data = here.before == "on" and isinstance(meaning, DataSet)
         rank = 0 if is_data else 3 if name in own else 5 if name in DATA_SETS else 4
@@ -124,6 +127,8 @@ def _kind(meaning: Global) -> Kind:
             return "data"
         case syntax.Block():
             return "block"
+        case syntax.Recipe():
+            return "recipe"
         case _:
             return "network"
 
@@ -132,7 +137,7 @@ def _imports(document: Document, path: str) -> Iterator[Completion]:
     """What a file defines."""
     other = document.imported(path)
     for item in other.items if other else ():
-        if isinstance(item, syntax.Block | syntax.Net):
+        if isinstance(item, syntax.Definition):
             yield Completion(item.name, _kind(item), 0, head(item), item.doc)
 
 

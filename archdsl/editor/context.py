@@ -25,6 +25,7 @@ KEYWORDS = frozenset(
         "if",
         "import",
         "in",
+        "init",
         "let",
         "mean",
         "net",
@@ -33,6 +34,7 @@ KEYWORDS = frozenset(
         "on",
         "or",
         "place",
+        "recipe",
         "repeat",
         "require",
         "share",
@@ -48,7 +50,7 @@ _TOKEN = re.compile(
     r'(?P<string>"(?:\\[^\n]|[^"\\\n])*"?)|(?P<comment>#[^\n]*)|(?P<end>[\n;])|(?P<number>[0-9]\w*(?:\.[0-9]\w*)?)'
     r"|(?P<name>[A-Za-z_][A-Za-z0-9_]*)|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<sign>->|[=!<>]=|//|[^\s])"
 )
-_ITEM = re.compile(r"^(?:from|block|flow|net)\b", re.MULTILINE)
+_ITEM = re.compile(r"^(?:from|block|flow|net|recipe)\b", re.MULTILINE)
 _CONTINUES = frozenset(["on", "else", "then", "and", "or"])
 """Words before which a new line ends nothing."""
 

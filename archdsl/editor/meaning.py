@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from archdsl.core.initial import INITIAL
 from archdsl.core.primitives import PRIMITIVES
 from archdsl.core.recipe import SETTINGS, Setting
 from archdsl.editor.context import KEYWORDS, Binding, Bracket, Context, context
@@ -83,8 +84,8 @@ def meaning(document: Document, word: Word) -> Meaning | None:
     sign = after[1] or "" if after else ""
     if here.inside or here.before == ".":
         return None
-    if bracket.sign == "{" and bracket.opener == "train":
-        return SETTINGS.get(word.text) if here.before in ("{", "\n") else None
+    if (table := settings_in(here)) and here.before in ("{", "\n"):
+        return table.get(word.text)
     if sign == "=" and here.begins_argument:
         called = callee(document, bracket, names, word.text)
         given = called and next((p for p in parameters(called) if p.name == word.text), None)
@@ -104,6 +105,16 @@ def meaning(document: Document, word: Word) -> Meaning | None:
         return Choice(word.text, owner)
     found = document.find(word.text)
     return Keyword() if found is None and word.text in KEYWORDS else found
+
+
+def settings_in(here: Context) -> Mapping[str, Setting] | None:
+    """The table of the settings that a `train`, `init` or `recipe` around a place takes."""
+    bracket = here.innermost
+    if bracket.sign != "{":
+        return None
+    if bracket.opener == "train" or (len(here.brackets) == 2 and here.brackets[0].first == "recipe"):
+        return SETTINGS
+    return INITIAL if bracket.opener == "init" else None
 
 
 def local_names(document: Document, here: Context, offset: int) -> dict[str, Binding]:

@@ -44,6 +44,7 @@ _KINDS: dict[Kind, types.CompletionItemKind] = {
     "network": types.CompletionItemKind.Module,
     "layer": types.CompletionItemKind.Function,
     "data": types.CompletionItemKind.Constant,
+    "recipe": types.CompletionItemKind.Struct,
     "keyword": types.CompletionItemKind.Keyword,
     "setting": types.CompletionItemKind.Property,
 }

@@ -42,6 +42,8 @@ def head(item: Global | syntax.NamedNet) -> str:
             return _formatted(item._replace(body=(), sequence=None))
         case syntax.Net():
             return _formatted(item._replace(body=()))
+        case syntax.Recipe():
+            return f"recipe {item.name}"
         case syntax.NamedNet():
             return _formatted(item._replace(clauses=()))
 

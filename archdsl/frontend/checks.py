@@ -10,6 +10,7 @@ from archdsl.base.diagnostics import Diagnostic, Label, diagnose
 from archdsl.base.source import Span
 from archdsl.base.suggest import dashed, did_you_mean
 from archdsl.core.data import DATA_SETS, DataSet
+from archdsl.core.initial import INITIAL
 from archdsl.core.recipe import SETTINGS
 from archdsl.frontend import syntax
 from archdsl.frontend.calls import missing_arguments, wrong_arguments
@@ -41,11 +42,13 @@ class _Checker:
                 case Block() | Net():
                     self._clauses(item)
                     self._definition(item)
+                case syntax.Recipe():
+                    self._settings(item.settings, {})
                 case syntax.NamedNet():
                     names = self._sweeps(item)
                     self._on(item.on, names)
                     self._expression(item.value, {"classes": [True], **names})
-                    self._statements(item.clauses, {})
+                    self._statements(item.clauses, names)
                     unused = [n for s in item.sweeps for n in s.names if not names[n.name][0]]
                     self.found += [diagnose("unused-let", n.span, name=n.name) for n in unused]
                 case syntax.Import():
@@ -73,14 +76,15 @@ class _Checker:
         self.found.append(diagnose("defined-twice", span, name=name, secondary=(Label(first, "first here"),)))
 
     def _clauses(self, item: Block | Net) -> None:
-        """Clauses say something of a network, or, for training, of a family."""
+        """Clauses say something of a network, or, for weights and training, of a family."""
         for statement in item.body:
             if isinstance(statement, syntax.Expect | syntax.Place) and (isinstance(item, Block) or item.params):
                 what = "expect" if isinstance(statement, syntax.Expect) else "place"
                 help = f"it belongs to a network: `net NAME = CALL {{ {what} ... }}`"
                 self.found.append(diagnose("misplaced", statement.span, what=what, help=help))
-            if isinstance(statement, syntax.Train) and isinstance(item, Block):
-                self.found.append(diagnose("misplaced", statement.span, what="train", help="it belongs to a `net`"))
+            if isinstance(statement, syntax.Train | syntax.Init) and isinstance(item, Block):
+                what = "train" if isinstance(statement, syntax.Train) else "init"
+                self.found.append(diagnose("misplaced", statement.span, what=what, help="it belongs to a `net`"))
 
     def _definition(self, item: Block | Net) -> None:
         scope: dict[str, list[bool]] = {}
@@ -152,10 +156,8 @@ class _Checker:
                         else:
                             shown = f"`{{{name}}}`"
                             self.found.append(diagnose("bad-message", statement.message.span, found=shown))
-                case syntax.Train():
-                    for setting in statement.settings:
-                        if not _is_word(setting):
-                            self._expression(setting.value, scope)
+                case syntax.Train() | syntax.Init():
+                    self._settings(statement.settings, scope)
                 case syntax.Auxiliary():
                     self._expression(statement.weight, scope)
                     self._expression(statement.value, scope)
@@ -163,7 +165,7 @@ class _Checker:
                     self._expression(statement.condition, scope)
                     self._statements(statement.body, scope)
                     for inner in statement.body:
-                        if isinstance(inner, syntax.Result | syntax.Expect | syntax.Train | syntax.Place):
+                        if isinstance(inner, syntax.Result | syntax.Expect | syntax.Train | syntax.Init | syntax.Place):
                             help = "it holds `let`, `require` and `aux`; a flow is chosen by `if ... then ... else ...`"
                             what = inner.span.text.split()[0]
                             self.found.append(diagnose("misplaced", inner.span, what=what, help=help))
@@ -174,6 +176,22 @@ class _Checker:
         for statement, used in mine:
             if not used[0]:
                 self.found.append(diagnose("unused-let", statement.name_span, name=statement.name))
+
+    def _settings(self, settings: tuple[syntax.Setting, ...], scope: dict[str, list[bool]]) -> None:
+        """The values of a clause, which may ask for the data."""
+        scope = {"data": [True], **scope}
+        for setting in settings:
+            row = SETTINGS.get(setting.name) or INITIAL.get(setting.name)
+            self._setting(setting.value, bool(row and row.choices), scope)
+
+    def _setting(self, value: syntax.Expr, words: bool, scope: dict[str, list[bool]]) -> None:
+        """The value of a setting, which may take words; one in the place of a word is told later, with the words."""
+        if isinstance(value, syntax.If):
+            self._expression(value.condition, scope)
+            self._setting(value.then, words, scope)
+            self._setting(value.otherwise, words, scope)
+        elif not (words and isinstance(value, syntax.Name) and value.name not in scope):
+            self._expression(value, scope)
 
     def _name(self, name: syntax.Name, scope: dict[str, list[bool]]) -> None:
         self.used.add(name.name)
@@ -217,7 +235,7 @@ class _Checker:
         name = expr.callee if isinstance(expr, syntax.Call) else expr
         if isinstance(name, syntax.Name) and name.name not in scope and isinstance(expr, syntax.Call | syntax.Name):
             found = self.library.find(name.name, self.module)
-            if found and not isinstance(found[0], DataSet):
+            if found and not isinstance(found[0], DataSet | syntax.Recipe):
                 self.found += missing_arguments(found[0], expr)
 
     def _arguments(self, call: syntax.Call | syntax.Multiply, scope: dict[str, list[bool]]) -> None:
@@ -229,7 +247,12 @@ class _Checker:
         if isinstance(callee, syntax.Name) and not opaque:
             found = self.library.find(callee.name, self.module)
         params = found[0].params if found and isinstance(found[0], Block | Net) else ()
-        if found and isinstance(call, syntax.Call) and callee is call.callee and not isinstance(found[0], DataSet):
+        if (
+            found
+            and isinstance(call, syntax.Call)
+            and callee is call.callee
+            and not isinstance(found[0], DataSet | syntax.Recipe)
+        ):
             self.found += wrong_arguments(found[0], call)
         positional = iter(params)
         for arg in call.args:
@@ -255,12 +278,6 @@ def _steps(expr: syntax.Expr) -> tuple[syntax.Expr, ...]:
             return expr.branches
         case _:
             return ()
-
-
-def _is_word(setting: syntax.Setting) -> bool:
-    """Whether a setting is one of the words that it takes, or something in the place of one."""
-    row = SETTINGS.get(setting.name)
-    return isinstance(setting.value, syntax.Name) and bool(row and row.choices)
 
 
 def unknown_name(name: syntax.Name, known: list[str]) -> Diagnostic:

@@ -30,8 +30,10 @@ class Root:
     """The outermost block of a network and what its definitions say beside it."""
 
     block: ir.Block
-    settings: tuple[Settings, ...]
-    """Of the definitions that it is built from, the innermost first."""
+    training: tuple[Settings, ...]
+    """What the definitions that it is built from say of training, the innermost first."""
+    start: tuple[Settings, ...]
+    """What they say of how weights start."""
     doc: str
     home: Module
     """Where the body of a family is defined; the spec itself for a block or a flow."""
@@ -73,7 +75,7 @@ class Elaborator(Flows):
         if not isinstance(template.callee, Net):
             if isinstance(template.callee, Block) and not template.callee.sequence and not missing(template):
                 home = self._home(template, module)
-                return Root(self.block(template, home, shape, span, 0), (), template.callee.doc, module)
+                return Root(self.block(template, home, shape, span, 0), (), (), template.callee.doc, module)
             statement = syntax.Result(span, syntax.Name(span, template.name))
             return self._root_of_flow(module, {template.name: template}, (statement,), shape, classes, span, "Network")
         return self._net(template, module, shape, classes, span, template.callee.name, 0)
@@ -96,7 +98,7 @@ class Elaborator(Flows):
         builder = self._open(frame, 0, shape)
         scope = Scope(frame, dict(frame.values), builder, builder.input())
         output = self._body(body, scope, span)
-        return Root(self._finish(frame, builder, output, origin(span), "", named=True), (), "", module)
+        return Root(self._finish(frame, builder, output, origin(span), "", named=True), (), (), "", module)
 
     def _net(
         self, template: Template, module: Module, shape: Shape, classes: int | None, span: Span, name: str, depth: int
@@ -115,18 +117,19 @@ class Elaborator(Flows):
             self._defaults(template, frame, scope.names, scope)
             value = self._statements(net.body, scope, net.name_span)
             outside = Scope(frame, dict(frame.values), None, None)
-            settings = settings_of(net.body, outside)
+            training, start = (settings_of(net.body, outside, clause) for clause in (syntax.Train, syntax.Init))
             if isinstance(value, Template) and isinstance(value.callee, Net):
                 inner = self._net(value, home, shape, classes, _result_span(net), name, depth + 1)
                 # What another file says of its network need not hold of this family.
                 lent = value.callee.span.source is not net.span.source and net.doc
                 block = replace(inner.block, doc=net.doc) if lent else inner.block
-                return Root(block, (*inner.settings, settings), net.doc or inner.doc, inner.home)
+                doc = net.doc or inner.doc
+                return Root(block, (*inner.training, training), (*inner.start, start), doc, inner.home)
             if value is None:
                 raise error("no-result", net.name_span, name=net.name)
             output = self._tensor(value, scope, _result_span(net))
             block = self._finish(frame, builder, output, origin(net.span), net.doc, named=True)
-            return Root(renamed(block, name), (settings,), net.doc, home)
+            return Root(renamed(block, name), (training,), (start,), net.doc, home)
         except ArchError as problem:
             raise lifted(problem, span, template) from None
 

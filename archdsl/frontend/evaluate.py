@@ -22,9 +22,10 @@ from archdsl.frontend.binding import Given, bind, parameters
 from archdsl.frontend.builder import Builder, Frame, auto_label
 from archdsl.frontend.checks import unknown_name
 from archdsl.frontend.resolve import Library, Module
-from archdsl.frontend.syntax import Block
+from archdsl.frontend.syntax import Block, Recipe
 from archdsl.frontend.values import (
     Choice,
+    RecipeValue,
     Shared,
     Template,
     Tensor,
@@ -158,6 +159,8 @@ class Evaluator(ABC):
             visible = [*scope.names, *self.library.known(scope.frame.module)]
             raise ArchError(unknown_name(name, visible))
         value = found[0]
+        if isinstance(value, Recipe):
+            return RecipeValue(value)
         return value if isinstance(value, DataSet) else Template(value)
 
     def _input(self, span: Span, scope: Scope) -> Tensor:

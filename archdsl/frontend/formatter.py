@@ -143,6 +143,8 @@ class _Formatter:
             case syntax.Net():
                 head = self._head(f"net {item.name}", item.params, format_on(item.on))
                 return self._with_body(head, item.body, item.span, 0)
+            case syntax.Recipe():
+                return self._settings(f"recipe {item.name}", item.settings, item.span, 0)
             case syntax.NamedNet():
                 prefix = f"net {item.name} = " if item.name else ""
                 lines = self._expr(item.value, 0, prefix, IF if item.name else at_start(item.value))
@@ -176,7 +178,7 @@ class _Formatter:
         """A head and a body in braces, in one line if it is one statement and fits."""
         if not body and not self._has_comment(span):
             return [*head[:-1], f"{head[-1]} {{}}"]
-        if len(body) == 1 and not self._has_comment(span) and not isinstance(body[0], syntax.Train):
+        if len(body) == 1 and not self._has_comment(span) and not isinstance(body[0], syntax.Train | syntax.Init):
             line = f"{head[-1]} {flat_body(body)}"
             if len(line) <= WIDTH and not _deep(body[0]):
                 return [*head[:-1], line]
@@ -223,17 +225,26 @@ class _Formatter:
                 lines = self._expr(statement.condition, indent, f"{pad}require ")
                 return [*lines[:-1], f"{lines[-1]},", f"{pad}  {statement.message.span.text}"]
             case syntax.Train():
-                inner: list[str] = []
-                for setting in statement.settings:
-                    inner += [f"{pad}  {c}".rstrip() for c in self._before(setting.span.start)]
-                    inner.append(f"{pad}  {setting_text(setting)}{self._trailing(setting.span.end)}")
-                inner += [f"{pad}  {c}".rstrip() for c in self._before(statement.span.end)]
-                return [f"{pad}train {{", *inner, f"{pad}}}"]
+                return self._settings(f"{pad}train", statement.settings, statement.span, indent)
+            case syntax.Init():
+                return self._settings(f"{pad}init", statement.settings, statement.span, indent)
             case syntax.When():
                 head = f"{pad}if {inline(statement.condition, IF)}"
                 return self._with_body([head], statement.body, statement.span, indent)
             case syntax.Expect() | syntax.Place():
                 return [line]
+
+    def _settings(self, head: str, settings: Sequence[syntax.Setting], span: Span, indent: int) -> list[str]:
+        """A setting in each line."""
+        if not settings and not self._has_comment(span):
+            return [f"{head} {{}}"]
+        pad = " " * indent
+        inner: list[str] = []
+        for setting in settings:
+            inner += [f"{pad}  {c}".rstrip() for c in self._before(setting.span.start)]
+            inner.append(f"{pad}  {setting_text(setting)}{self._trailing(setting.span.end)}")
+        inner += [f"{pad}  {c}".rstrip() for c in self._before(span.end)]
+        return [f"{head} {{", *inner, f"{pad}}}"]
 
     # -- expressions
 
@@ -378,7 +389,7 @@ def _deep(statement: syntax.Statement) -> bool:
     match statement:
         case syntax.Let() | syntax.Share() | syntax.Result() | syntax.Auxiliary():
             return _deep_expr(statement.value)
-        case syntax.Train():
+        case syntax.Train() | syntax.Init():
             return True
         case _:
             return False

@@ -49,9 +49,9 @@ _EXPECTS_MORE = frozenset(
 )
 
 
-_BEGINNERS = frozenset(
-    ["BLOCK", "FLOW", "NET", "FROM", "IMPORT", "LET", "SHARE", "REQUIRE", "EXPECT", "TRAIN", "PLACE", "AUX"]
-)
+_ITEMS = frozenset({"BLOCK", "FLOW", "NET", "RECIPE", "FROM", "IMPORT"})
+_STATEMENTS = frozenset({"LET", "SHARE", "REQUIRE", "EXPECT", "TRAIN", "INIT", "PLACE", "AUX"})
+_BEGINNERS = _ITEMS | _STATEMENTS
 """Keywords only where an item or a statement begins; `import` after the file it imports from."""
 
 _BEGINNINGS = {"IMPORT": ("STRING",)}
@@ -281,6 +281,11 @@ class _Builder(Transformer[Token, Any]):
         span = self._span(meta)
         return syntax.NamedNet(span, str(name), self._at(name), value, on, sweeps, clauses or (), self._doc(span))
 
+    def recipe(self, meta: Meta, _: Token, name: Token, *settings: Any) -> syntax.Recipe:
+        span = self._span(meta)
+        given = tuple(s for s in settings if s is not None)
+        return syntax.Recipe(span, str(name), self._at(name), given, self._doc(span))
+
     def bare(self, meta: Meta, value: Any, on: Any, sweeps: Any, clauses: Any) -> syntax.NamedNet:
         span = self._span(meta)
         return syntax.NamedNet(span, None, value.span, value, on, sweeps, clauses or (), self._doc(span))
@@ -331,6 +336,9 @@ class _Builder(Transformer[Token, Any]):
 
     def train(self, meta: Meta, *settings: Any) -> syntax.Train:
         return syntax.Train(self._span(meta), tuple(s for s in settings if s is not None))
+
+    def init(self, meta: Meta, *settings: Any) -> syntax.Init:
+        return syntax.Init(self._span(meta), tuple(s for s in settings if s is not None))
 
     def setting(self, meta: Meta, name: Token, value: Any) -> syntax.Setting:
         return syntax.Setting(self._span(meta), str(name), self._at(name), value)

@@ -26,7 +26,7 @@ from archdsl.frontend.evaluate import Scope
 from archdsl.frontend.oneline import format_expression, format_on
 from archdsl.frontend.parser import UNITS, figure
 from archdsl.frontend.places import placement_of
-from archdsl.frontend.recipes import recipe_of, settings_of
+from archdsl.frontend.recipes import initial_of, recipe_of, settings_of
 from archdsl.frontend.resolve import Library, Module, Texts
 from archdsl.frontend.sweeps import each_of
 from archdsl.frontend.values import Template
@@ -157,7 +157,9 @@ def elaborated_item(
     except ArchError as wrong:
         raise ArchError(*(_of_data(d, item.on) for d in wrong.diagnostics)) from None
     top = Scope(Frame("", module, {}, {}, 0), {}, None, None)
-    recipe = recipe_of(elaborator, (*root.settings, settings_of(clauses, top)), root.block.input)
+    known = reads if isinstance(reads, DataSet) else None
+    recipe = recipe_of(elaborator, (*root.training, settings_of(clauses, top)), root.block.input, known)
+    start = initial_of(elaborator, (*root.start, settings_of(clauses, top, syntax.Init)), known)
     body = item.body if isinstance(item, syntax.Net) else clauses
     expectations = tuple(s for s in body if isinstance(s, syntax.Expect))
     if on is None:
@@ -173,6 +175,7 @@ def elaborated_item(
         classes=classes,
         root=root.block,
         recipe=recipe,
+        start=start,
         source_name=module.file.source.name,
         source_hash=module.digest,
         doc=doc,
@@ -221,9 +224,12 @@ def _class_name(name: str) -> str:
 
 def _only_clauses(statements: tuple[syntax.Statement, ...]) -> None:
     for statement in statements:
-        if not isinstance(statement, syntax.Expect | syntax.Train | syntax.Place):
+        if not isinstance(statement, syntax.Expect | syntax.Train | syntax.Init | syntax.Place):
             found = f"`{statement.span.text.split()[0]}`"
-            help = "the braces after a network hold `expect`, `train` and `place`; a body belongs to `net NAME { ... }`"
+            help = (
+                "the braces after a network hold `expect`, `train`, `init` and `place`; "
+                "a body belongs to `net NAME { ... }`"
+            )
             raise error("unexpected", statement.span, found=found, help=help)
 
 

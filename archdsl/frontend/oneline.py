@@ -11,7 +11,9 @@ _LEVELS = {"or": 2, "and": 3, "in": 5, "==": 5, "!=": 5, "<": 5, "<=": 5, ">": 5
 IF, _CHAIN, OR, _NOT, _MUL, _NEGATIVE, POSTFIX, _ATOM = 0, 1, 2, 4, 7, 8, 9, 10
 
 
-_BEGINNERS = frozenset(["block", "flow", "net", "from", "let", "share", "require", "expect", "train", "place", "aux"])
+_BEGINNERS = frozenset(
+    ["block", "flow", "net", "recipe", "from", "let", "share", "require", "expect", "train", "init", "place", "aux"]
+)
 """Names that are keywords where an item or a statement begins, and only there."""
 
 
@@ -182,12 +184,10 @@ def flat_statement(statement: syntax.Statement) -> str:
             return f"require {inline(statement.condition, IF)}, {statement.message.span.text}"
         case syntax.Expect():
             return f"expect {statement.what} {statement.figure}"
-        case syntax.Train():
-            return (
-                f"train {{ {'; '.join(setting_text(s) for s in statement.settings)} }}"
-                if statement.settings
-                else "train {}"
-            )
+        case syntax.Train() | syntax.Init():
+            word = "train" if isinstance(statement, syntax.Train) else "init"
+            settings = "; ".join(setting_text(s) for s in statement.settings)
+            return f"{word} {{ {settings} }}" if settings else f"{word} {{}}"
         case syntax.Place():
             return f"place {{ {statement.kind}{f' {statement.devices.span.text}' if statement.devices else ''} }}"
         case syntax.Auxiliary():

@@ -53,7 +53,7 @@ def readable(source: Source) -> Reading:
     return Reading(tree)
 
 
-_ITEM = re.compile(r"(?:from|block|flow|net)\b")
+_ITEM = re.compile(r"(?:from|block|flow|net|recipe)\b")
 
 
 def _parts(source: Source) -> list[tuple[int, str]]:

@@ -1,53 +1,116 @@
-"""The `train` clauses of a network -> its recipe."""
+"""The `train` and `init` clauses of a network -> its recipe, and how its weights start."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeAlias, cast
 
 from archdsl.base.diagnostics import Gathering, error
 from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.source import Span
 from archdsl.base.suggest import did_you_mean
+from archdsl.core.data import DataSet
+from archdsl.core.initial import INITIAL, start_of
 from archdsl.core.ir import Recipe
-from archdsl.core.recipe import SETTINGS, combine, idle
+from archdsl.core.recipe import SETTINGS, Setting, combine, idle
 from archdsl.core.types import Scalar, Shape
 from archdsl.frontend import syntax
+from archdsl.frontend.builder import Frame
 from archdsl.frontend.evaluate import Evaluator, Scope
-from archdsl.frontend.values import describe
+from archdsl.frontend.values import RecipeValue, Value, describe
 
 Settings: TypeAlias = tuple[tuple[syntax.Setting, Scope], ...]
 """What one definition says of training; each value is worked out among the parameters of its family."""
 
-
-def settings_of(statements: Sequence[syntax.Statement], scope: Scope) -> Settings:
-    """The settings of the `train` clauses among statements."""
-    return tuple((s, scope) for clause in statements if isinstance(clause, syntax.Train) for s in clause.settings)
+NAMED = "recipe"
+"""The setting that names a recipe, which the others of its clause change."""
 
 
-def recipe_of(evaluator: Evaluator, definitions: Sequence[Settings], images: Shape) -> Recipe:
+def settings_of(
+    statements: Sequence[syntax.Statement], scope: Scope, clause: type[syntax.Train] | type[syntax.Init] = syntax.Train
+) -> Settings:
+    """The settings of the `train` clauses among statements, or of the `init` clauses."""
+    return tuple((s, scope) for c in statements if isinstance(c, clause) for s in c.settings)
+
+
+def recipe_of(evaluator: Evaluator, definitions: Sequence[Settings], images: Shape, data: DataSet | None) -> Recipe:
     """What definitions say of training, one built on the other; later ones win.
 
-    Raises ArchError for settings that are unknown, given twice in one definition, of the wrong kind, or without effect.
+    A recipe that is named begins anew. Raises ArchError for settings that are unknown, given twice in one definition,
+    of the wrong kind, or without effect.
     """
     values: list[dict[str, Scalar]] = []
+    named: syntax.Recipe | None = None
     for settings in definitions:
-        values.append(_values(evaluator, settings))
-        unused = idle(combine(*values), {name for part in values for name in part})
-        parts = Gathering()
-        for setting, _ in settings:
-            with parts:
-                if problem := unused.get(setting.name):
-                    raise error("bad-setting", setting.span, problem=problem)
-                border = values[-1][setting.name] if setting.name == "crop_padding" else 0
-                if isinstance(border, int) and border >= min(images.dims[1:], default=border + 1):
-                    problem = f"a border of {border} cannot be reflected in an image of {images}"
-                    raise error("bad-setting", setting.value.span, problem=problem)
-        parts.settle()
-    return Recipe(tuple(combine(*values).items()))
+        chosen = _recipe(evaluator, settings, data)
+        if chosen:
+            named, values = chosen, []
+            home = evaluator.library.home(named)
+            assert home
+            top = Scope(Frame("", home, {}, {}, 0), {}, None, None)
+            values.append(_checked(evaluator, tuple((s, top) for s in named.settings), values, images, data))
+        others = tuple((s, scope) for s, scope in settings if s.name != NAMED)
+        values.append(_checked(evaluator, others, values, images, data))
+    combined = combine(*values)
+    if named is None:
+        return Recipe(tuple(combined.items()))
+    own = combine(values[0])
+    changed = tuple(name for name, value in combined.items() if value != own[name])
+    return Recipe(tuple(combined.items()), named.name, " ".join(named.doc.split()), changed)
 
 
-def _values(evaluator: Evaluator, settings: Settings) -> dict[str, Scalar]:
+def initial_of(
+    evaluator: Evaluator, definitions: Sequence[Settings], data: DataSet | None
+) -> tuple[tuple[str, Scalar], ...]:
+    """What definitions say of how weights start; later ones win. Raises ArchError."""
+    return start_of(*(_values(evaluator, settings, data, INITIAL) for settings in definitions))
+
+
+def _recipe(evaluator: Evaluator, settings: Settings, data: DataSet | None) -> syntax.Recipe | None:
+    """The recipe that a clause names, if it does."""
+    found = [(s, scope) for s, scope in settings if s.name == NAMED]
+    if len(found) > 1:
+        first = (Mark(found[0][0].name_span, "first here"),)
+        raise error("bad-setting", found[1][0].name_span, problem="`recipe` is given twice", secondary=first)
+    for setting, scope in found:
+        value = _evaluated(evaluator, setting.value, _with_data(scope, data), ())
+        if not isinstance(value, RecipeValue):
+            problem = f"`recipe` must be a recipe, not {describe(cast(Value, value))}"
+            help = "`archdsl list` tells what there is; one of your own is `recipe NAME { ... }`"
+            raise error("bad-setting", setting.value.span, problem=problem, help=help)
+        return value.definition
+    return None
+
+
+def _checked(
+    evaluator: Evaluator,
+    settings: Settings,
+    before: Sequence[Mapping[str, Scalar]],
+    images: Shape,
+    data: DataSet | None,
+) -> dict[str, Scalar]:
+    """The values of the settings of one definition, each of which changes something."""
+    values = _values(evaluator, settings, data, SETTINGS)
+    combined = combine(*before, values)
+    folder = data is None or data.name == "imagenet"
+    unused = idle(combined, {name for part in (*before, values) for name in part}, folder)
+    parts = Gathering()
+    for setting, _ in settings:
+        with parts:
+            if (problem := unused.get(setting.name)) and not setting.span.source.library:
+                raise error("bad-setting", setting.span, problem=problem)
+            border = values[setting.name] if setting.name == "crop_padding" else 0
+            reflected = combined["crop_border"] == "reflect"
+            if reflected and isinstance(border, int) and border >= min(images.dims[1:], default=border + 1):
+                problem = f"a border of {border} cannot be reflected in an image of {images}"
+                raise error("bad-setting", setting.value.span, problem=problem)
+    parts.settle()
+    return values
+
+
+def _values(
+    evaluator: Evaluator, settings: Settings, data: DataSet | None, table: Mapping[str, Setting]
+) -> dict[str, Scalar]:
     """The values of the settings of one definition."""
     parts = Gathering()
     seen: dict[str, Span] = {}
@@ -59,20 +122,37 @@ def _values(evaluator: Evaluator, settings: Settings) -> dict[str, Scalar]:
                 problem = f"setting `{setting.name}` is given twice"
                 raise error("bad-setting", setting.name_span, problem=problem, secondary=first)
             seen[setting.name] = setting.name_span
-            found[setting.name] = _setting(evaluator, setting, scope)
+            found[setting.name] = _setting(evaluator, setting, _with_data(scope, data), table)
     parts.settle()
     return found
 
 
-def _setting(evaluator: Evaluator, setting: syntax.Setting, scope: Scope) -> Scalar:
-    row = SETTINGS.get(setting.name)
+def _setting(evaluator: Evaluator, setting: syntax.Setting, scope: Scope, table: Mapping[str, Setting]) -> Scalar:
+    row = table.get(setting.name)
     if row is None:
-        help = did_you_mean(setting.name, SETTINGS) or f"the settings are {', '.join(SETTINGS)}"
+        help = did_you_mean(setting.name, table) or f"the settings are {', '.join(table)}"
         raise error("bad-setting", setting.name_span, problem=f"unknown setting `{setting.name}`", help=help)
-    word = setting.value.name if isinstance(setting.value, syntax.Name) else None
-    value = word if word and row.choices else evaluator.eval(setting.value, scope)
+    value = _evaluated(evaluator, setting.value, scope, row.choices)
     if not row.accepts(value):
+        word = value if isinstance(value, str) and isinstance(setting.value, syntax.Name) else None
         problem = f"`{setting.name}` must be {row.expected}, not {f'`{word}`' if word else describe(value)}"
         near = did_you_mean(word, row.choices) if word else None
         raise error("bad-setting", setting.value.span, problem=problem, help=near)
     return cast(Scalar, value)
+
+
+def _evaluated(evaluator: Evaluator, expr: syntax.Expr, scope: Scope, words: Sequence[str]) -> Value:
+    """The value of a setting; a name that means nothing else is a word where words are taken."""
+    if isinstance(expr, syntax.If):
+        condition = evaluator.eval(expr.condition, scope)
+        if not isinstance(condition, bool):
+            raise error("bad-condition", expr.condition.span, found=describe(condition))
+        return _evaluated(evaluator, expr.then if condition else expr.otherwise, scope, words)
+    if words and isinstance(expr, syntax.Name) and expr.name not in scope.names:
+        return expr.name
+    return evaluator.eval(expr, scope)
+
+
+def _with_data(scope: Scope, data: DataSet | None) -> Scope:
+    """What a setting may ask for: the parameters of its family, and the data."""
+    return Scope(scope.frame, {"data": data, **scope.names}, None, None)

@@ -19,18 +19,18 @@ from archdsl.core.primitives import OPERATORS, PRIMITIVES, Primitive
 from archdsl.frontend import syntax
 from archdsl.frontend.checks import mistakes
 from archdsl.frontend.parser import readable
-from archdsl.frontend.syntax import Block, Definition, Net
+from archdsl.frontend.syntax import Block, Definition, Net, Recipe
 
-Global = Block | Net | Primitive | DataSet
+Global = Block | Net | Recipe | Primitive | DataSet
 
 Texts = Mapping[Path, str]
 """Files as they stand in an editor, which need not be as they are saved."""
 
-_DEFINITION = re.compile(r"^(net|block|flow) ([A-Za-z_]\w*)\b(?! *=)", re.MULTILINE)
-_HEAD = re.compile(r"\b(?:net|block|flow|def|class|import)\s+(\w+(?:\s*,\s*\w+)*)")
+_DEFINITION = re.compile(r"^(net|block|flow|recipe) ([A-Za-z_]\w*)\b(?! *=)", re.MULTILINE)
+_HEAD = re.compile(r"\b(?:net|block|flow|recipe|def|class|import)\s+(\w+(?:\s*,\s*\w+)*)")
 """Names that an item gives a meaning, also one that is not in the language."""
 _SHARED_BLOCKS = "blocks.arch"
-"""The library file whose blocks every spec sees; of the other library files a spec sees the nets."""
+"""The library file whose blocks every spec sees; of the other library files a spec sees the nets and recipes."""
 
 
 @dataclass(eq=False)
@@ -130,7 +130,7 @@ class Library:
             if isinstance(item, syntax.Import):
                 with parts:
                     self._import(module, item, folder)
-            elif isinstance(item, Block | Net):
+            elif isinstance(item, Block | Net | Recipe):
                 if item.name in module.names:
                     first = (Label(module.names[item.name][0].name_span, "first here"),)
                     parts.found.append(diagnose("defined-twice", item.name_span, name=item.name, secondary=first))
@@ -216,6 +216,6 @@ def library_index() -> dict[str, Path]:
     index = {}
     for path in sorted((resources.folder("specs") / "std").glob("*.arch")):
         for keyword, name in _DEFINITION.findall(path.read_text(encoding="utf-8")):
-            if keyword == "net" or path.name == _SHARED_BLOCKS:
+            if keyword in ("net", "recipe") or path.name == _SHARED_BLOCKS:
                 index[name] = path
     return index

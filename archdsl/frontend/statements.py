@@ -79,7 +79,7 @@ class Statements(Evaluator):
                             raise error("after-result", statement.span, secondary=also, help=help)
                         first = statement
                         results.append(self.eval(statement.value, scope))
-                    case syntax.Expect() | syntax.Train() | syntax.Place():
+                    case syntax.Expect() | syntax.Train() | syntax.Init() | syntax.Place():
                         pass
             required = any(d.key == "require" for d in parts.found[:before])
             if required or (before and statement.span.source.library):

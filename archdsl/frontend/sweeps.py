@@ -47,10 +47,11 @@ def each_of(
     for row in rows:
         given = partial(_given, row)
         value, on = substituted(item.value, given), substituted(item.on, given)
+        clauses = substituted(item.clauses, given)
         values = (re.sub(r"\W+", "_", format_expression(v), flags=re.ASCII).strip("_") for v in row.values())
         suffix = "_".join(values)
         name = f"{item.name}_{suffix}" if item.name else slug(f"{format_expression(value)}{format_on(on)}")
-        yield item._replace(name=name, value=value, on=on, sweeps=())
+        yield item._replace(name=name, value=value, on=on, sweeps=(), clauses=clauses)
 
 
 def _given(row: Mapping[str, syntax.Expr], node: object) -> object | None:

@@ -237,6 +237,15 @@ class Setting(NamedTuple):
 
 
 class Train(NamedTuple):
+    """`train { epochs 200 }`: the recipe."""
+
+    span: Span
+    settings: tuple[Setting, ...]
+
+
+class Init(NamedTuple):
+    """`init { conv he_fan_in }`: how weights start."""
+
     span: Span
     settings: tuple[Setting, ...]
 
@@ -271,7 +280,7 @@ class Result(NamedTuple):
     value: Expr
 
 
-Statement: TypeAlias = Let | Share | Require | Expect | Train | Place | Auxiliary | When | Result
+Statement: TypeAlias = Let | Share | Require | Expect | Train | Init | Place | Auxiliary | When | Result
 
 
 # ---- definitions
@@ -333,6 +342,23 @@ class Net(NamedTuple):
         return id(self)
 
 
+class Recipe(NamedTuple):
+    """`recipe NAME { settings }`: how to train, for any network."""
+
+    span: Span
+    name: str
+    name_span: Span
+    settings: tuple[Setting, ...]
+    doc: str
+
+    # A definition is a place in a file: recipes of equal text are two recipes.
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
 class Sweep(NamedTuple):
     """`for k in [1, 2], w in [4, 8]`: a network for each element of the lists, which go together."""
 
@@ -362,8 +388,8 @@ class Import(NamedTuple):
     names: tuple[Name, ...]
 
 
-Definition: TypeAlias = Block | Net
-Item: TypeAlias = Import | Block | Net | NamedNet
+Definition: TypeAlias = Block | Net | Recipe
+Item: TypeAlias = Import | Block | Net | Recipe | NamedNet
 
 
 class Comment(NamedTuple):

@@ -32,7 +32,7 @@ _WORDS = {
 }
 """What terminals are called; the others are words, and called as they are written."""
 
-_DEFINITION = frozenset(["BLOCK", "FLOW", "NET", "FROM"])
+_DEFINITION = frozenset(["BLOCK", "FLOW", "NET", "RECIPE", "FROM"])
 _LITERAL = frozenset(["FALSE", "HOLE", "NAME", "NONE", "NUMBER", "SHAPE", "STRING", "TRUE"])
 _EXPRESSION = _LITERAL | frozenset(
     ["FOR", "IF", "IN", "JOIN", "LABEL", "LABEL_BRACE", "LABEL_BRACKET", "LPAR", "LSQB", "MINUS", "NOT", "REPEAT"]

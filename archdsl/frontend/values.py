@@ -16,6 +16,7 @@ from archdsl.core.data import DataSet
 from archdsl.core.ir import Ref
 from archdsl.core.primitives import Primitive
 from archdsl.core.types import Shape, scalar_text
+from archdsl.frontend import syntax
 from archdsl.frontend.syntax import Block, Net
 
 
@@ -67,8 +68,19 @@ class Shared:
     span: Span
 
 
+@dataclass(frozen=True, slots=True)
+class RecipeValue:
+    """How to train, by name."""
+
+    definition: syntax.Recipe
+
+    @property
+    def name(self) -> str:
+        return self.definition.name
+
+
 Value: TypeAlias = (
-    "int | Fraction | bool | str | Choice | Unknown | Tensor | Template | Shared | DataSet | Shape"
+    "int | Fraction | bool | str | Choice | Unknown | Tensor | Template | Shared | RecipeValue | DataSet | Shape"
     " | tuple[Value, ...] | None"
 )
 
@@ -94,6 +106,8 @@ def describe(value: Value) -> str:
             return f"the block `{value.name}`"
         case Shared(name):
             return f"the shared module `{name}`"
+        case RecipeValue():
+            return f"the recipe `{value.name}`"
         case DataSet(name):
             return f"the data set `{name}`"
         case Shape():
@@ -116,6 +130,8 @@ def show(value: Value) -> str:
             return scalar_text(value)
         case Choice(name) | DataSet(name) | Shared(name):
             return name
+        case RecipeValue():
+            return value.name
         case Template(callee, args):
             rest = next((p.name for p in getattr(callee, "params", ()) if p.rest), None)
             words = [

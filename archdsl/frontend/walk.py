@@ -63,7 +63,7 @@ def expressions_of(statement: syntax.Statement) -> Iterator[syntax.Expr]:
                 yield from expressions_of(inner)
         case syntax.Auxiliary():
             yield from (statement.weight, statement.value)
-        case syntax.Train() | syntax.Expect() | syntax.Place():
+        case syntax.Train() | syntax.Init() | syntax.Expect() | syntax.Place():
             return
 
 
