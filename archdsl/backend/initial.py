@@ -61,7 +61,7 @@ def starts_of(network: Network) -> tuple[Start, ...]:
     for name, layers in _layers(network).items():
         line = _line(settings[name]) if layers else ""
         lines = [line] if line else []
-        if name != "scale" and settings["bias"] == "zero" and any(layer.arg("bias") is not False for layer in layers):
+        if settings.get(f"{name}_bias") == "zero" and any(layer.arg("bias") is not False for layer in layers):
             lines += ["if module.bias is not None:", "    nn.init.zeros_(module.bias)"]
         if lines:
             found.append(Start(_CLASSES[name], tuple(lines)))

@@ -75,6 +75,7 @@ class TrainView:
     masks: bool
     ten_crop: bool
     crop_padding: int
+    reflect: bool
     flip: bool
     augmented: bool
     augment_title: str
@@ -107,7 +108,7 @@ def train_view(network: Network, title: str, provenance: tuple[str, ...]) -> Tra
         padding = int(str(recipe["crop_padding"]))
     if recipe["flip"] is not None:
         flip = recipe["flip"] is True
-    parts = [*(["Random crops of the reflected border"] if padding else []), *(["flips"] if flip else [])]
+    parts = [*(["Random crops"] if padding else []), *(["flips"] if flip else [])]
     words = " and ".join(parts)
     numbers = (
         *("epochs", "batch_size", "lr", "gamma", "momentum", "weight_decay"),
@@ -136,6 +137,7 @@ def train_view(network: Network, title: str, provenance: tuple[str, ...]) -> Tra
         masks="Mask" in layers,
         ten_crop=folder and recipe["test_crops"] == 10,
         crop_padding=padding,
+        reflect=recipe["crop_border"] == "reflect",
         flip=flip,
         augmented=bool(parts),
         augment_title=f"{words[:1].upper()}{words[1:]}, drawn for each image.",

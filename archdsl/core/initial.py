@@ -31,7 +31,8 @@ INITIAL: dict[str, Setting] = {
     for s in (
         _drawn("conv", "he_fan_out", "weights of convolutions"),
         _drawn("linear", "torch", "weights of linear layers"),
-        one_of("bias", ("zero", "torch"), "biases of both, where the spec gives no value of their own"),
+        one_of("conv_bias", ("zero", "torch"), "biases of convolutions that have no value of their own in the spec"),
+        one_of("linear_bias", ("zero", "torch"), "biases of linear layers, the same"),
         one_of("scale", ("one", "uniform"), "scales of batch normalisation: ones, or drawn from 0 to 1"),
     )
 }
