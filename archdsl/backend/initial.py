@@ -32,9 +32,9 @@ _TITLES = {
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What is done to the modules of a class."""
+    """What is done to the modules that meet a condition."""
 
-    module: str
+    condition: str
     lines: tuple[str, ...]
 
 
@@ -59,12 +59,17 @@ def starts_of(network: Network) -> tuple[Start, ...]:
     settings = dict(network.start)
     found = []
     for name, layers in _layers(network).items():
-        line = _line(settings[name]) if layers else ""
-        lines = [line] if line else []
-        if settings.get(f"{name}_bias") == "zero" and any(layer.arg("bias") is not False for layer in layers):
-            lines += ["if module.bias is not None:", "    nn.init.zeros_(module.bias)"]
-        if lines:
-            found.append(Start(_CLASSES[name], tuple(lines)))
+        if not layers:
+            continue
+        line = _line(settings[name])
+        condition = f"isinstance(module, {_CLASSES[name]})"
+        zero = settings.get(f"{name}_bias") == "zero" and any(layer.arg("bias") is not False for layer in layers)
+        if zero and line:
+            found.append(Start(condition, (line, "if module.bias is not None:", "    nn.init.zeros_(module.bias)")))
+        elif zero:
+            found.append(Start(f"{condition} and module.bias is not None", ("nn.init.zeros_(module.bias)",)))
+        elif line:
+            found.append(Start(condition, (line,)))
     return tuple(found)
 
 

@@ -10,7 +10,7 @@ This file belongs to whoever wrote the spec, to use under any licence.
     multiply-adds  2,033,904 (convolutions and linear layers, one image)
     depth          21 (convolutions and linear layers on the longest path)
     spec           455292849e01c618
-    checksum       d329c0bdeb677d80
+    checksum       97c5dcab43a3c356
 """
 
 import torch
@@ -22,8 +22,6 @@ def init_weights(module: nn.Module) -> None:
     """He initialisation of convolutions (arXiv:1502.01852), by the fan out."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
 

@@ -9,7 +9,7 @@ This file belongs to whoever wrote the spec, to use under any licence.
     multiply-adds  468,464 (convolutions and linear layers, one image)
     depth          9 (convolutions and linear layers on the longest path)
     spec           93309195d4cd6a05
-    checksum       e32b421b861f5cac
+    checksum       3309c0aa793bd25f
 """
 
 import torch
@@ -21,8 +21,6 @@ def init_weights(module: nn.Module) -> None:
     """He initialisation of convolutions (arXiv:1502.01852), by the fan out."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
 

@@ -16,7 +16,7 @@ This file belongs to whoever wrote the spec, to use under any licence.
     depth          8 (convolutions and linear layers on the longest path)
     placement      fused
     spec           3bf18b92d03fb2c1
-    checksum       e991709659549dd3
+    checksum       39e04942e25384f1
 """
 
 from collections.abc import Sequence
@@ -31,8 +31,6 @@ def init_weights(module: nn.Module) -> None:
     """He initialisation of convolutions (arXiv:1502.01852), by the fan out."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
 
@@ -141,8 +139,10 @@ def stage(in_channels: int, width: int, stride: int) -> nn.Sequential:
 class MultiResNet(nn.Module):
     """Pre-activation residual network for small images. A block has one residual
     function, or k of them in parallel. In the first block of a stage one BN-ReLU
-    serves all functions and the shortcut. The shortcut is A (zeros) for basic blocks
-    of the plain width, and B (a 1x1 convolution) for all others.
+    serves all functions and the shortcut. The stride of a bottleneck is on its first
+    convolution, as in the authors' code (multi-resnet.lua, lines 47 and 84;
+    resnet-pre-act.lua, 43 and 70). The shortcut is A (zeros) for basic blocks of the
+    plain width, and B (a 1x1 convolution) for all others.
     """
 
     def __init__(self) -> None:

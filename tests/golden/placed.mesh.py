@@ -10,7 +10,7 @@ This file belongs to whoever wrote the spec, to use under any licence.
     depth          4 (convolutions and linear layers on the longest path)
     placement      mesh:3
     spec           3bf18b92d03fb2c1
-    checksum       76011bff97aeee2f
+    checksum       2de20f6dcf635d90
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,8 +27,6 @@ def init_weights(module: nn.Module) -> None:
     """He initialisation of convolutions (arXiv:1502.01852), by the fan out."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
 

@@ -12,7 +12,7 @@ This file belongs to whoever wrote the spec, to use under any licence.
     depth          2 (convolutions and linear layers on the longest path)
     placement      split:3
     spec           3bf18b92d03fb2c1
-    checksum       5a48a60da8b6c339
+    checksum       a0ce39321be43a52
 """
 
 from collections.abc import Sequence
@@ -26,8 +26,6 @@ def init_weights(module: nn.Module) -> None:
     """He initialisation of convolutions (arXiv:1502.01852), by the fan out."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 class Split(nn.ModuleList):

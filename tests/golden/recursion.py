@@ -9,7 +9,7 @@ This file belongs to whoever wrote the spec, to use under any licence.
     multiply-adds  262,736 (convolutions and linear layers, one image)
     depth          6 (convolutions and linear layers on the longest path)
     spec           304b5b773bb589fb
-    checksum       ea450d5a4f066483
+    checksum       5264854bfd8a6fe2
 """
 
 import torch
@@ -20,8 +20,6 @@ def init_weights(module: nn.Module) -> None:
     """He initialisation of convolutions (arXiv:1502.01852), by the fan out."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
 

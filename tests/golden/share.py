@@ -10,7 +10,7 @@ This file belongs to whoever wrote the spec, to use under any licence.
     multiply-adds  235,040 (convolutions and linear layers, one image)
     depth          8 (convolutions and linear layers on the longest path)
     spec           72d1382c3d9e4318
-    checksum       eccafbe6c77e6daa
+    checksum       a71173c3cd738ea0
 """
 
 import torch
@@ -22,8 +22,6 @@ def init_weights(module: nn.Module) -> None:
     """He initialisation of convolutions (arXiv:1502.01852), by the fan out."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
     elif isinstance(module, nn.Linear) and module.bias is not None:
         nn.init.zeros_(module.bias)
 

@@ -11,7 +11,7 @@ This file belongs to whoever wrote the spec, to use under any licence.
     multiply-adds  18,874,368 (convolutions and linear layers, one image)
     depth          2 (convolutions and linear layers on the longest path)
     spec           939cba854cc9df0f
-    checksum       dec0c31b82d0eecf
+    checksum       d67c0adbec4243c2
 """
 
 import torch
@@ -23,8 +23,6 @@ def init_weights(module: nn.Module) -> None:
     """He initialisation of convolutions (arXiv:1502.01852), by the fan out."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
 
 
 class Function(nn.Module):
