@@ -35,7 +35,7 @@ def keywords() -> list[str]:
     return sorted({*re.findall(r'"([a-z]+)"', text), *joins[1].split("|")})
 
 
-PLACES = ("{} a", "{} {{ a 1 }}", "a {} b", 'from "a.arch" {} A')
+PLACES = ("{} a", "{} {{ a 1 }}", "{} a {{ b 1 }}", "a {} b", 'from "a.arch" {} A')
 """Each keyword is one in at least one of these places."""
 
 

@@ -27,7 +27,7 @@ def problems(document: Document) -> list[Problem]:
 
     One that only defines is not wrong for having no network: others import it.
     """
-    defines = any(isinstance(item, syntax.Block | syntax.Net) for item in document.items)
+    defines = any(isinstance(item, syntax.Definition) for item in document.items)
     return [_problem(document, d) for d in document.examined.problems if d.key != "nothing-here" or not defines]
 
 

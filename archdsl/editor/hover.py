@@ -44,7 +44,7 @@ def uses_at(document: Document, word: Word, found: Meaning) -> tuple[Use, ...]:
     item = item_at(document, place)
     if isinstance(item, syntax.NamedNet) and place in (item.name_span.start, item.value.span.start):
         return network_uses(document, item)
-    if isinstance(item, syntax.Block | syntax.Net) and place == item.name_span.start:
+    if isinstance(item, syntax.Definition) and place == item.name_span.start:
         return tuple(uses.definitions.get(item.span.start, ()))
     return ()
 

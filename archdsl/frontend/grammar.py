@@ -88,6 +88,8 @@ class Newlines:
                     continue
             elif token.type in _BEGINNERS and previous not in _BEGINNINGS.get(token.type, (None, "_NL", "LBRACE")):
                 token.type = "NAME"
+            elif token.type == "RECIPE" and brackets:
+                token.type = "NAME"  # a setting
             elif token.type == "TIMES_OPEN" and previous not in ("NAME", "RPAR", "RSQB"):
                 # An index of something called x.
                 bracket = token.update("LSQB", "[")
@@ -281,7 +283,7 @@ class _Builder(Transformer[Token, Any]):
         span = self._span(meta)
         return syntax.NamedNet(span, str(name), self._at(name), value, on, sweeps, clauses or (), self._doc(span))
 
-    def recipe(self, meta: Meta, _: Token, name: Token, *settings: Any) -> syntax.Recipe:
+    def recipe(self, meta: Meta, name: Token, *settings: Any) -> syntax.Recipe:
         span = self._span(meta)
         given = tuple(s for s in settings if s is not None)
         return syntax.Recipe(span, str(name), self._at(name), given, self._doc(span))
