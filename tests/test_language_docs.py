@@ -23,6 +23,7 @@ from archdsl.base.diagnostics import CATALOGUE, ArchError
 from archdsl.base.render import render
 from archdsl.base.source import Source
 from archdsl.core.data import DATA_SETS
+from archdsl.core.initial import INITIAL
 from archdsl.core.measure import modules
 from archdsl.core.primitives import OPERATORS, PRIMITIVES, REQUIRED, Primitive
 from archdsl.core.recipe import SETTINGS
@@ -189,8 +190,9 @@ def test_primitives_are_those_of_the_compiler() -> None:
 
 
 def test_settings_are_those_of_the_compiler() -> None:
-    expected = [[f"`{s.name}`", show(s.default), s.expected] for s in SETTINGS.values()]
-    assert [row[:3] for row in _rows("setting | default | takes | meaning")] == expected
+    for head, table in (("default", SETTINGS), ("start", INITIAL)):
+        expected = [[f"`{s.name}`", show(s.default), s.expected] for s in table.values()]
+        assert [row[:3] for row in _rows(f"setting | {head} | takes | meaning")] == expected
 
 
 def test_data_sets_are_those_of_the_compiler() -> None:
