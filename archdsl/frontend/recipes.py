@@ -76,7 +76,7 @@ def _recipe(evaluator: Evaluator, settings: Settings, data: DataSet | None) -> s
         value = _evaluated(evaluator, setting.value, _with_data(scope, data), ())
         if not isinstance(value, RecipeValue):
             problem = f"`recipe` must be a recipe, not {describe(cast(Value, value))}"
-            help = "`archdsl list` tells what there is; one of your own is `recipe NAME { ... }`"
+            help = "a recipe is a definition of its own, `recipe NAME { ... }`"
             raise error("bad-setting", setting.value.span, problem=problem, help=help)
         return value.definition
     return None
