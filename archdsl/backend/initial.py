@@ -50,7 +50,9 @@ def title_of(network: Network) -> str:
         texts = [_title(settings[name], names[name]) for name in drawn]
     if layers["scale"] and settings["scale"] == "uniform":
         texts.append(_TITLES["uniform"])
-    text = "; ".join(text for text in texts if text) or "biases start at zero"
+    zero = any("zeros_" in line for start in starts_of(network) for line in start.lines)
+    texts = [text for text in texts if text] or ["biases start at zero" if zero else "biases that have a start"]
+    text = "; ".join(texts)
     return f"{text[0].upper()}{text[1:]}."
 
 

@@ -188,10 +188,6 @@ class _Lowering:
         lines = [f"            {line}" for line in found if line]
         return ["        if self.training:", *lines] if lines else []
 
-    def _lines(self) -> list[str]:
-        """The lines that make modules, of everything defined so far."""
-        return [line for d in self.definitions for line in (d.init if isinstance(d, Class) else d.body)]
-
     def _name(self, block: Block) -> str:
         if block is self.blocks[-1] and _class_name(block.name) in self.taken:
             return self._unused(f"{_class_name(block.name)}Net")

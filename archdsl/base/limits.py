@@ -41,7 +41,7 @@ LIST = 10_000
 WORK = 50_000
 """Expressions that are evaluated for one network; 16 values of a list are one, and equal iterations two."""
 
-ALL_WORK = 200_000
+ALL_WORK = 180_000
 """Expressions that are evaluated for all networks of a spec."""
 
 CANDIDATES = 5_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from fractions import Fraction
 
+from archdsl.core.ir import Block, Layer, applications, blocks_of
 from archdsl.core.recipe import Setting, one_of
 from archdsl.core.types import Scalar
 
@@ -36,6 +37,27 @@ INITIAL: dict[str, Setting] = {
         one_of("scale", ("one", "uniform"), "scales of batch normalisation: ones, or drawn from 0 to 1"),
     )
 }
+
+
+_NEEDS = {
+    "conv": ("Conv", "there are no convolutions"),
+    "linear": ("Linear", "there are no linear layers"),
+    "conv_bias": ("Conv", "no convolution has a bias without a value of its own"),
+    "linear_bias": ("Linear", "no linear layer has a bias without a value of its own"),
+    "scale": ("BatchNorm", "there is no batch normalisation"),
+}
+"""The layers that a setting is for, and what to say if a network has none of them."""
+
+
+def idle_start(root: Block) -> dict[str, str]:
+    """The settings that have no effect on a network, each with its message."""
+    layers = [a.module for b in blocks_of(root) for a in applications(b.body) if isinstance(a.module, Layer)]
+    found = {}
+    for name, (kind, problem) in _NEEDS.items():
+        is_bias = name.endswith("_bias")
+        if not any(layer.kind == kind and (not is_bias or layer.arg("bias") is True) for layer in layers):
+            found[name] = f"`{name}` does nothing: {problem}"
+    return found
 
 
 def start_of(*clauses: Mapping[str, Scalar]) -> tuple[tuple[str, Scalar], ...]:

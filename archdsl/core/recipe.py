@@ -79,7 +79,7 @@ SETTINGS: dict[str, Setting] = {
 
 
 def idle(settings: Mapping[str, Scalar], given: Container[str], folder: bool) -> dict[str, str]:
-    """Those of the given settings that change nothing beside the others, and what to say of them.
+    """The given settings that have no effect, each with its message.
 
     `folder` is whether images come from a folder, and not from a data set that is held in memory.
     """

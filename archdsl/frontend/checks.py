@@ -185,7 +185,7 @@ class _Checker:
             self._setting(setting.value, bool(row and row.choices), scope)
 
     def _setting(self, value: syntax.Expr, words: bool, scope: dict[str, list[bool]]) -> None:
-        """The value of a setting, which may take words; one in the place of a word is told later, with the words."""
+        """The names in the value of a setting. A wrong word is reported later, beside the words that are allowed."""
         if isinstance(value, syntax.If):
             self._expression(value.condition, scope)
             self._setting(value.then, words, scope)

@@ -66,6 +66,8 @@ class Evaluator(ABC):
         """Expressions evaluated for the network at hand."""
         self.all_work = 0
         """Expressions evaluated for the networks before."""
+        self.recipes: dict[tuple[Recipe, DataSet | None], dict[str, Scalar]] = {}
+        """The values of the settings of recipes, which depend on the data alone."""
 
     @abstractmethod
     def _step(self, expr: syntax.Expr, tensor: Tensor, scope: Scope) -> Tensor:

@@ -15,6 +15,7 @@ from archdsl.base.diagnostics import Label as Mark
 from archdsl.base.source import Source, Span
 from archdsl.base.suggest import did_you_mean
 from archdsl.core.data import DataSet
+from archdsl.core.initial import idle_start
 from archdsl.core.ir import Network, Placement
 from archdsl.core.measure import Measure, measure
 from archdsl.core.names import spelled
@@ -184,6 +185,12 @@ def elaborated_item(
     )
     parts = Gathering()
     for clause in body:
+        if isinstance(clause, syntax.Init):
+            unused = idle_start(network.root)
+            for setting in clause.settings:
+                with parts:
+                    if problem := unused.get(setting.name):
+                        raise error("bad-setting", setting.span, problem=problem)
         with parts:
             if isinstance(clause, syntax.Train) and (why := untrainable(network)):
                 raise error("bad-setting", clause.span, problem=f"there is nothing to train: `{name}` {why}")

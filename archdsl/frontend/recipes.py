@@ -45,12 +45,14 @@ def recipe_of(evaluator: Evaluator, definitions: Sequence[Settings], images: Sha
         chosen = _recipe(evaluator, settings, data)
         if chosen:
             named, values = chosen, []
-            home = evaluator.library.home(named)
-            assert home
-            top = Scope(Frame("", home, {}, {}, 0), {}, None, None)
-            values.append(_checked(evaluator, tuple((s, top) for s in named.settings), values, images, data))
+            if (named, data) not in evaluator.recipes:
+                evaluator.recipes[named, data] = _of_recipe(evaluator, named, data)
+            _check(named.settings, evaluator.recipes[named, data], values, images, data)
+            values.append(evaluator.recipes[named, data])
         others = tuple((s, scope) for s, scope in settings if s.name != NAMED)
-        values.append(_checked(evaluator, others, values, images, data))
+        found = _values(evaluator, others, data, SETTINGS)
+        _check([s for s, _ in others], found, values, images, data)
+        values.append(found)
     combined = combine(*values)
     if named is None:
         return Recipe(tuple(combined.items()))
@@ -82,30 +84,37 @@ def _recipe(evaluator: Evaluator, settings: Settings, data: DataSet | None) -> s
     return None
 
 
-def _checked(
-    evaluator: Evaluator,
-    settings: Settings,
+def _of_recipe(evaluator: Evaluator, recipe: syntax.Recipe, data: DataSet | None) -> dict[str, Scalar]:
+    """The values of the settings of a recipe, worked out among the names of its file."""
+    home = evaluator.library.home(recipe)
+    assert home
+    top = Scope(Frame("", home, {}, {}, 0), {}, None, None)
+    return _values(evaluator, tuple((s, top) for s in recipe.settings), data, SETTINGS)
+
+
+def _check(
+    settings: Sequence[syntax.Setting],
+    values: Mapping[str, Scalar],
     before: Sequence[Mapping[str, Scalar]],
     images: Shape,
     data: DataSet | None,
-) -> dict[str, Scalar]:
-    """The values of the settings of one definition, each of which changes something."""
-    values = _values(evaluator, settings, data, SETTINGS)
+) -> None:
+    """Raises ArchError for the settings of one definition that have no effect, or do not fit the images."""
     combined = combine(*before, values)
     folder = data is None or data.name == "imagenet"
     unused = idle(combined, {name for part in (*before, values) for name in part}, folder)
     parts = Gathering()
-    for setting, _ in settings:
+    for setting in settings:
         with parts:
+            # The library's recipes are for several kinds of data, and need not all have an effect on each.
             if (problem := unused.get(setting.name)) and not setting.span.source.library:
                 raise error("bad-setting", setting.span, problem=problem)
-            border = values[setting.name] if setting.name == "crop_padding" else 0
+            border = combined["crop_padding"] if setting.name in ("crop_padding", "crop_border") else 0
             reflected = combined["crop_border"] == "reflect"
             if reflected and isinstance(border, int) and border >= min(images.dims[1:], default=border + 1):
                 problem = f"a border of {border} cannot be reflected in an image of {images}"
                 raise error("bad-setting", setting.value.span, problem=problem)
     parts.settle()
-    return values
 
 
 def _values(

@@ -16,8 +16,7 @@ from archdsl.core.data import DataSet
 from archdsl.core.ir import Ref
 from archdsl.core.primitives import Primitive
 from archdsl.core.types import Shape, scalar_text
-from archdsl.frontend import syntax
-from archdsl.frontend.syntax import Block, Net
+from archdsl.frontend.syntax import Block, Net, Recipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +71,7 @@ class Shared:
 class RecipeValue:
     """How to train, by name."""
 
-    definition: syntax.Recipe
+    definition: Recipe
 
     @property
     def name(self) -> str:
