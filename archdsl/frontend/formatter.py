@@ -17,11 +17,13 @@ from archdsl.frontend.oneline import (
     flat_body,
     flat_statement,
     format_on,
+    holds_body,
     inline,
     join_head,
     label_text,
     level_of,
     loop_head,
+    needs_lines,
     operand,
     param_text,
     setting_text,
@@ -29,7 +31,6 @@ from archdsl.frontend.oneline import (
     times,
 )
 from archdsl.frontend.parser import parse
-from archdsl.frontend.walk import children
 
 WIDTH = 100
 
@@ -180,7 +181,7 @@ class _Formatter:
             return [*head[:-1], f"{head[-1]} {{}}"]
         if len(body) == 1 and not self._has_comment(span) and not isinstance(body[0], syntax.Train | syntax.Init):
             line = f"{head[-1]} {flat_body(body)}"
-            if len(line) <= WIDTH and not _deep(body[0]):
+            if len(line) <= WIDTH and not needs_lines(body[0]):
                 return [*head[:-1], line]
         inner = self._statements(body, span.end, indent + 2)
         return [*head[:-1], f"{head[-1]} {{", *inner, f"{' ' * indent}}}"]
@@ -210,7 +211,7 @@ class _Formatter:
     def _statement(self, statement: syntax.Statement, indent: int) -> list[str]:
         pad = " " * indent
         line = f"{pad}{flat_statement(statement)}"
-        if len(line) <= WIDTH and not self._has_comment(statement.span) and not _deep(statement):
+        if len(line) <= WIDTH and not self._has_comment(statement.span) and not needs_lines(statement):
             return [line]
         match statement:
             case syntax.Let():
@@ -251,7 +252,7 @@ class _Formatter:
     def _expr(self, expr: syntax.Expr, indent: int, prefix: str, least: int = IF) -> list[str]:
         """An expression after a prefix, in as few lines as fit; `indent` is that of its statement."""
         flat = f"{prefix}{inline(expr, least)}"
-        if len(flat) <= WIDTH and not self._has_comment(expr.span) and not _deep_expr(expr):
+        if len(flat) <= WIDTH and not self._has_comment(expr.span) and not holds_body(expr):
             return [flat]
         if level_of(expr) < least:
             lines = self._expr(expr, indent + 2, f"{prefix}(")
@@ -263,7 +264,7 @@ class _Formatter:
                 for step in expr.steps:
                     # Steps fill a line; one with a body of its own starts a new one and ends it.
                     flat = f"{lines[-1]} -> {inline(step, POSTFIX)}"
-                    simple = len(flat) <= WIDTH and not self._has_comment(step.span) and not _deep_expr(step)
+                    simple = len(flat) <= WIDTH and not self._has_comment(step.span) and not holds_body(step)
                     if simple and not lines[-1].lstrip().startswith("}"):
                         lines[-1] = flat
                     else:
@@ -272,7 +273,7 @@ class _Formatter:
             case syntax.If():
                 lines = self._expr(expr.condition, indent, f"{prefix}if ")
                 short = f"{lines[-1]} then {inline(expr.then, IF)}"
-                if len(short) <= WIDTH and isinstance(expr.otherwise, syntax.If) and not _deep_expr(expr.then):
+                if len(short) <= WIDTH and isinstance(expr.otherwise, syntax.If) and not holds_body(expr.then):
                     lines[-1] = short
                 else:
                     lines += self._expr(expr.then, indent + 2, f"{pad}then ")
@@ -310,7 +311,7 @@ class _Formatter:
         if isinstance(expr, syntax.If):
             lines = self._expr(expr.condition, indent + 2, f"{pad}else if ")
             flat = f"{lines[-1]} then {inline(expr.then, IF)}"
-            if len(flat) <= WIDTH and not _deep_expr(expr.then) and not self._has_comment(expr.then.span):
+            if len(flat) <= WIDTH and not holds_body(expr.then) and not self._has_comment(expr.then.span):
                 return [*lines[:-1], flat, *self._otherwise(expr.otherwise, indent)]
             then = self._expr(expr.then, indent + 2, f"{pad}then ")
             return [*lines, *then, *self._otherwise(expr.otherwise, indent)]
@@ -328,7 +329,7 @@ class _Formatter:
 
     def _list(self, expr: syntax.ListExpr, indent: int) -> list[str]:
         flat = inline(expr, IF)
-        if indent + len(flat) <= WIDTH and not self._has_comment(expr.span) and not _deep_expr(expr):
+        if indent + len(flat) <= WIDTH and not self._has_comment(expr.span) and not holds_body(expr):
             return [flat]
         return self._long_list(expr, indent)
 
@@ -382,28 +383,3 @@ def _join(head: list[str], lines: list[str]) -> list[str]:
 
 def _after_comma(text: str, offset: int) -> int:
     return offset + 1 if text[offset : offset + 1] == "," else offset
-
-
-def _deep(statement: syntax.Statement) -> bool:
-    """Whether a statement holds a body that does not belong in one line."""
-    match statement:
-        case syntax.Let() | syntax.Share() | syntax.Result() | syntax.Auxiliary():
-            return _deep_expr(statement.value)
-        case syntax.Train() | syntax.Init():
-            return True
-        case _:
-            return False
-
-
-def _deep_expr(expr: syntax.Expr) -> bool:
-    match expr:
-        case syntax.Group() if len(expr.body) > 1:
-            return True
-        case syntax.Loop() if len(expr.body.body) > 1:
-            return True
-        case syntax.Group():
-            return any(_deep(s) for s in expr.body)
-        case syntax.Loop():
-            return any(_deep(s) for s in expr.body.body)
-        case _:
-            return any(_deep_expr(c) for c in children(expr))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from archdsl.core.types import scalar_text
 from archdsl.frontend import syntax
+from archdsl.frontend.walk import children
 
 _LEVELS = {"or": 2, "and": 3, "in": 5, "==": 5, "!=": 5, "<": 5, "<=": 5, ">": 5, ">=": 5, "+": 6, "-": 6}
 IF, _CHAIN, OR, _NOT, _MUL, _NEGATIVE, POSTFIX, _ATOM = 0, 1, 2, 4, 7, 8, 9, 10
@@ -221,3 +222,29 @@ def param_text(param: syntax.Param) -> str:
 def sweep_text(sweep: syntax.Sweep) -> str:
     pairs = (f"{n.name} in {inline(items, OR)}" for n, items in zip(sweep.names, sweep.lists, strict=True))
     return f"for {', '.join(pairs)}"
+
+
+def needs_lines(statement: syntax.Statement) -> bool:
+    """Whether a statement holds a body that does not belong in one line."""
+    match statement:
+        case syntax.Let() | syntax.Share() | syntax.Result() | syntax.Auxiliary():
+            return holds_body(statement.value)
+        case syntax.Train() | syntax.Init():
+            return True
+        case _:
+            return False
+
+
+def holds_body(expr: syntax.Expr) -> bool:
+    """Whether an expression holds braces with several statements, which do not belong in one line."""
+    match expr:
+        case syntax.Group() if len(expr.body) > 1:
+            return True
+        case syntax.Loop() if len(expr.body.body) > 1:
+            return True
+        case syntax.Group():
+            return any(needs_lines(s) for s in expr.body)
+        case syntax.Loop():
+            return any(needs_lines(s) for s in expr.body.body)
+        case _:
+            return any(holds_body(c) for c in children(expr))
