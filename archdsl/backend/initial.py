@@ -25,8 +25,8 @@ _TITLES = {
     "he_fan_out": "He initialisation of {} (arXiv:1502.01852), by the fan out",
     "he_fan_in": "He initialisation of {} (arXiv:1502.01852), by the fan in",
     "xavier": "Xavier initialisation of {}",
-    "lecun": "LeCun initialisation of {}, uniform, of variance 1 / fan in",
-    "uniform": "scales of batch normalisation from 0 to 1",
+    "lecun": "LeCun initialisation of {}, uniform with a variance of 1 / fan in",
+    "uniform": "scales of batch normalisation drawn from 0 to 1",
 }
 
 
@@ -51,7 +51,9 @@ def title_of(network: Network) -> str:
     if layers["scale"] and settings["scale"] == "uniform":
         texts.append(_TITLES["uniform"])
     zero = any("zeros_" in line for start in starts_of(network) for line in start.lines)
-    texts = [text for text in texts if text] or ["biases start at zero" if zero else "biases that have a start"]
+    texts = [text for text in texts if text] or [
+        "biases start at zero" if zero else "biases that start at values of their own"
+    ]
     text = "; ".join(texts)
     return f"{text[0].upper()}{text[1:]}."
 
@@ -84,7 +86,7 @@ def _layers(network: Network) -> dict[str, list[Layer]]:
 def _title(value: Scalar, what: str) -> str:
     if isinstance(value, str):
         return _TITLES.get(value, "").format(what)
-    return f"normal initialisation of {what}, of deviation {literal(value)}"
+    return f"normal initialisation of {what}, with a deviation of {literal(value)}"
 
 
 def _line(value: Scalar) -> str:

@@ -103,13 +103,14 @@ def _check(
     combined = combine(*before, values)
     folder = data is None or data.name == "imagenet"
     unused = idle(combined, {name for part in (*before, values) for name in part}, folder)
+    decides = "crop_padding" if "crop_padding" in values else "crop_border"
     parts = Gathering()
     for setting in settings:
         with parts:
             # The library's recipes are for several kinds of data, and need not all have an effect on each.
             if (problem := unused.get(setting.name)) and not setting.span.source.library:
                 raise error("bad-setting", setting.span, problem=problem)
-            border = combined["crop_padding"] if setting.name in ("crop_padding", "crop_border") else 0
+            border = combined["crop_padding"] if setting.name == decides else 0
             reflected = combined["crop_border"] == "reflect"
             if reflected and isinstance(border, int) and border >= min(images.dims[1:], default=border + 1):
                 problem = f"a border of {border} cannot be reflected in an image of {images}"

@@ -11,7 +11,7 @@ This file belongs to whoever wrote the spec, to use under any licence.
     multiply-adds  6,301,952 (convolutions and linear layers, one image)
     depth          14 (convolutions and linear layers on the longest path)
     spec           c6b82306eef967f1
-    checksum       640c288a4564c2bf
+    checksum       b5210d6b77e81540
 """
 
 import torch
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 def init_weights(module: nn.Module) -> None:
     """He initialisation of convolutions (arXiv:1502.01852), by the fan in; scales of
-    batch normalisation from 0 to 1.
+    batch normalisation drawn from 0 to 1.
     """
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
